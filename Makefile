@@ -1,0 +1,38 @@
+# Every target runs in .venv, which is made from requirements-dev.lock when it is not there.
+PYTHON := .venv/bin/python
+SOURCES := monitoring exporter telemetry demo tests
+
+.PHONY: check lint format types test tools bench golden lock clean
+
+check: lint types test  ## What CI runs.
+
+.venv: requirements-dev.lock pyproject.toml
+	@bin/bootstrap --dev
+	@touch .venv
+
+lint: .venv
+	$(PYTHON) -m ruff check $(SOURCES)
+	$(PYTHON) -m ruff format --check $(SOURCES)
+
+format: .venv
+	$(PYTHON) -m ruff check --fix $(SOURCES)
+	$(PYTHON) -m ruff format $(SOURCES)
+
+types: .venv
+	$(PYTHON) -m mypy
+
+test: .venv  ## The whole test suite; ARGS passes options to pytest.
+	$(PYTHON) -m pytest $(ARGS)
+
+golden: .venv  ## Rewrites the golden files; read the diff.
+	$(PYTHON) -m pytest --update-golden $(ARGS)
+
+bench: .venv  ## Prints the table of measured figures.
+	$(PYTHON) -m tests.bench $(ARGS)
+
+lock:  ## Renews both lock files; needs uv.
+	uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate --group build pyproject.toml -o requirements.lock
+	uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate --group build --group dev pyproject.toml -o requirements-dev.lock
+
+clean:
+	rm -rf .venv .venv.lock .tools build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
