@@ -21,7 +21,12 @@ format: .venv
 types: .venv
 	$(PYTHON) -m mypy
 
-test: .venv  ## The whole test suite; ARGS passes options to pytest.
+tools: .tools/bookworm/.packages .tools/sid/.packages  ## The servers and their tools that the tests use, without root.
+
+.tools/%/.packages: | .venv
+	$(PYTHON) -m ds01_monitoring.runtime.packages $* --into .tools
+
+test: .venv tools  ## The whole test suite; ARGS passes options to pytest.
 	$(PYTHON) -m pytest $(ARGS)
 
 golden: .venv  ## Rewrites the golden files; read the diff.

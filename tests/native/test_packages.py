@@ -1,0 +1,111 @@
+"""Programs from the distribution's packages, without root."""
+
+from __future__ import annotations
+
+import fcntl
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ds01_monitoring import command
+from ds01_monitoring.errors import UserError
+from ds01_monitoring.runtime import packages
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def complete(tmp_path: Path) -> Path:
+    """A folder that has a suite already."""
+    tree = tmp_path / "bookworm"
+    tree.mkdir()
+    (tree / ".packages").write_text("prometheus 1.0\n")
+    return tmp_path
+
+
+@pytest.fixture
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> packages.Source:
+    """A mirror where nobody listens."""
+    source = packages.Source("bookworm", "http://127.0.0.1:9/debian", ("main",))
+    monkeypatch.setattr(packages, "source_of", lambda _suite: source)
+    return source
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize(
+    "program", ["prometheus", "promtool", "prometheus-alertmanager", "amtool", "prometheus-node-exporter"]
+)
+def test_every_program_runs_from_where_it_was_unpacked(bookworm: Path, program: str) -> None:
+    """Each server and tool starts from the unpacked tree and says its version."""
+    done = command.run([str(bookworm / "usr/bin" / program), "--version"], timeout=30)
+
+    assert "version" in done.stdout
+
+
+@pytest.mark.tools
+def test_no_link_of_the_web_page_leads_nowhere(bookworm: Path) -> None:
+    """The scripts and fonts that Debian replaced by links are unpacked too."""
+    links = [path for path in (bookworm / "usr/share/prometheus/web").rglob("*") if path.is_symlink()]
+
+    assert links
+    assert [str(link) for link in links if not link.exists()] == []
+
+
+def test_what_is_there_is_not_fetched_again(complete: Path, unreachable: packages.Source) -> None:
+    """A complete tree is used as it is, so that a second start needs no network."""
+    assert complete / "bookworm" == packages.fetch("bookworm", complete)
+
+
+@pytest.mark.tools
+def test_without_a_network_the_mirror_and_the_way_out_are_named(
+    tmp_path: Path, unreachable: packages.Source
+) -> None:
+    """The message has the address that failed and what to do instead."""
+    with pytest.raises(UserError) as caught:
+        packages.fetch("bookworm", tmp_path)
+
+    assert unreachable.mirror in caught.value.problem
+    assert "PATH" in caught.value.hint
+
+
+@pytest.mark.tools
+def test_a_failed_update_leaves_what_is_there(complete: Path, unreachable: packages.Source) -> None:
+    """A mirror that is down does not cost the programs that one has."""
+    with pytest.raises(UserError):
+        packages.fetch("bookworm", complete, update=True)
+
+    assert (complete / "bookworm/.packages").read_text() == "prometheus 1.0\n"
+
+
+def test_two_at_once_wait_for_each_other(complete: Path, unreachable: packages.Source) -> None:
+    """The second says that it waits, and finds the work of the first."""
+    said: list[str] = []
+    waiting = threading.Event()
+
+    def say(line: str) -> None:
+        said.append(line)
+        waiting.set()
+
+    with (complete / ".bookworm.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        second = threading.Thread(target=lambda: packages.fetch("bookworm", complete, say=say))
+        second.start()
+        assert waiting.wait(30)
+    second.join(30)
+
+    assert not second.is_alive()
+    assert said == ["waiting for another download of the same packages"]
+
+
+def test_a_machine_without_apt_is_told_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another distribution the message lists the programs that PATH must have."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(UserError, match="no Debian packages") as caught:
+        packages.this_machines_suite()
+
+    assert "node_exporter" in caught.value.hint
