@@ -66,16 +66,20 @@ def run(
             check=False,
         )
     except FileNotFoundError as error:
-        raise UserError(f"program not found: {args[0]}", hint=f"install the package that has {args[0]}") from error
+        raise UserError(
+            f"program not found: {args[0]}", hint=f"install the package that has {args[0]}"
+        ) from error
     except subprocess.TimeoutExpired as error:
-        output = error.stdout.decode(errors="replace") if isinstance(error.stdout, bytes) else (error.stdout or "")
+        output = (
+            error.stdout.decode(errors="replace") if isinstance(error.stdout, bytes) else (error.stdout or "")
+        )
         raise CommandFailed(args, 124, f"{output}\nno end after {timeout:g} s") from error
     if check and done.returncode != 0:
         raise CommandFailed(args, done.returncode, done.stdout)
     return done
 
 
-def spawn(args: Sequence[str], **options: Any) -> Process:  # noqa: ANN401 - passed on to Popen.
+def spawn(args: Sequence[str], **options: Any) -> Process:
     """Start a program and return without waiting for it; options are `subprocess.Popen`'s."""
     log.debug("spawn: %s", shlex.join(args))
     return subprocess.Popen(list(args), **options)  # noqa: S603

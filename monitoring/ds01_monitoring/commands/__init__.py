@@ -1,0 +1,1 @@
+"""One module per topic; ds01_monitoring.cli has the table of commands."""

@@ -1,0 +1,111 @@
+"""Who is told, and how: mail, chat, webhook, heartbeat, the users themselves."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from ds01_monitoring.config.types import AbsolutePath, Address, Duration, MailAddress, Section
+
+Day = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+
+
+def _clock(text: str) -> str:
+    try:
+        dt.time.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no time of day; write it like '18:00'") from None
+    return text
+
+
+ClockTime = Annotated[str, Field(pattern=r"^\d\d:\d\d$"), AfterValidator(_clock)]
+
+
+class Mail(Section):
+    """The administrators' mail, and the server that also carries the users' mail."""
+
+    smarthost: Address
+    sender: MailAddress = Field(alias="from")
+    to: list[MailAddress] = Field(min_length=1)
+    username: str = ""
+    password_file: AbsolutePath | None = None
+    ca_file: AbsolutePath | None = None
+    require_tls: bool = True
+
+
+class Chat(Section):
+    """An incoming webhook of Slack or Microsoft Teams; the address is the secret."""
+
+    url_file: AbsolutePath
+    channel: str = ""
+
+
+class Teams(Section):
+    """A Microsoft Teams workflow; its address is the secret."""
+
+    url_file: AbsolutePath
+
+
+class Webhook(Section):
+    """Any program that takes Alertmanager's JSON; its address may hold a secret, so it lies in a file."""
+
+    url_file: AbsolutePath
+
+
+class Heartbeat(Section):
+    """An outside service that raises the alarm when this address is no longer called."""
+
+    url_file: AbsolutePath
+    interval: Duration = "5m"
+
+
+class UserException(Section):
+    """Somebody who gets no waste mail, and why."""
+
+    user: str
+    reason: str = Field(min_length=1)
+    until: dt.date | None = None
+
+
+class Users(Section):
+    """Mail to the person who holds an idle GPU."""
+
+    enabled: bool = False
+    dry_run: bool = False
+    domain: str = ""
+    after: Duration = "2h"
+    at_most_every: Duration = "24h"
+    addresses: dict[str, MailAddress] = Field(default_factory=dict)
+    exceptions: list[UserException] = Field(default_factory=list)
+
+
+class Holiday(Section):
+    """Days without mail to users, both ends included."""
+
+    first: dt.date
+    last: dt.date
+    name: str = ""
+
+
+class QuietHours(Section):
+    """When users get no mail."""
+
+    time_zone: str = "UTC"
+    begin: ClockTime | None = None
+    end: ClockTime | None = None
+    days: list[Day] = Field(default_factory=list)
+    holidays: list[Holiday] = Field(default_factory=list)
+
+
+class Notify(Section):
+    """Every receiver; none set means that alerts are visible and nothing is sent."""
+
+    mail: Mail | None = None
+    slack: Chat | None = None
+    teams: Teams | None = None
+    webhook: Webhook | None = None
+    heartbeat: Heartbeat | None = None
+    users: Users = Users()
+    quiet_hours: QuietHours = QuietHours()

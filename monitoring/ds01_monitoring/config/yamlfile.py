@@ -1,0 +1,112 @@
+"""YAML with the place of every key, and without YAML 1.1's surprises."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from ds01_monitoring.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_SEXAGESIMAL = re.compile(r"[-+]?\d+(:[0-5]?\d)+(\.\d*)?")
+_SPOKEN_BOOL = re.compile(r"(?i:yes|no|on|off)")
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass
+class Document:
+    """What a YAML file says and on which line.
+
+    Attributes:
+        name: How the file is called in messages.
+        data: Its plain value.
+        lines: Line of each key or list item, by its path.
+        texts: How a scalar was written, by its path; plain (unquoted) scalars only.
+    """
+
+    name: str
+    data: Any = None
+    lines: dict[tuple[str, ...], int] = field(default_factory=dict)
+    texts: dict[tuple[str, ...], str] = field(default_factory=dict)
+
+    def place(self, path: Sequence[str | int]) -> str:
+        """`file:line` of the nearest key on the way to `path`."""
+        key = tuple(str(part) for part in path)
+        while key and key not in self.lines:
+            key = key[:-1]
+        return f"{self.name}:{self.lines[key]}" if key in self.lines else self.name
+
+
+def read(text: str, name: str) -> Document:
+    """Parse one YAML document.
+
+    Raises:
+        ConfigError: It is no YAML, has a key twice, or holds a value that YAML 1.1 reads as something else.
+    """
+    document = Document(name)
+    try:
+        loader = _LOADER(text)
+        try:
+            node = loader.get_single_node()
+            if node is not None:
+                _walk(node, (), document)
+                document.data = loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{name}:{mark.line + 1}" if mark else name
+        hint = "indent with spaces, and quote text that holds ': ' or starts with a special character"
+        raise ConfigError(f"not YAML: {error.problem or error.context}", place=place, hint=hint) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not YAML: {error}", place=name) from error
+    return document
+
+
+def _walk(node: Any, path: tuple[str, ...], document: Document) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            _mapping_item(key, value, path, document)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            here = (*path, str(index))
+            document.lines[here] = item.start_mark.line + 1
+            _walk(item, here, document)
+    elif not node.style:
+        document.texts[path] = node.value
+        _refuse_sexagesimal(node, document)
+
+
+def _mapping_item(key: Any, value: Any, path: tuple[str, ...], document: Document) -> None:
+    line = key.start_mark.line + 1
+    place = f"{document.name}:{line}"
+    name = str(key.value)
+    if key.tag == "tag:yaml.org,2002:bool" and _SPOKEN_BOOL.fullmatch(name):
+        raise ConfigError(
+            f"YAML reads the key {name} as true or false", place=place, hint=f"put it in quotes: '{name}'"
+        )
+    here = (*path, name)
+    if here in document.lines:
+        first = document.lines[here]
+        raise ConfigError(
+            f"the key {name} stands twice", place=place, hint=f"the first one is on line {first}"
+        )
+    document.lines[here] = line
+    _walk(value, here, document)
+
+
+def _refuse_sexagesimal(node: Any, document: Document) -> None:
+    if node.tag in {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"} and _SEXAGESIMAL.fullmatch(
+        node.value
+    ):
+        read_as = yaml.safe_load(node.value)
+        raise ConfigError(
+            f"YAML reads {node.value} as the number {read_as}",
+            place=f"{document.name}:{node.start_mark.line + 1}",
+            hint=f"put it in quotes: '{node.value}'",
+        )

@@ -1,0 +1,107 @@
+"""The configuration file: defaults, overrides, and what a mistake says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ds01_monitoring.config import config_path, load_settings
+from ds01_monitoring.config.load import parse_settings
+from ds01_monitoring.errors import ConfigError
+
+
+def mistake(text: str, env: dict[str, str] | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(text, "site.yaml", env)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "prometheus:\n", "ports:\n  prometheus:\n"])
+def test_an_empty_file_or_key_means_the_default(text):
+    """A file whose keys are all commented out is a valid site."""
+    settings = parse_settings(text)
+
+    assert settings.ports.prometheus == 9090
+    assert settings.prometheus.retention_time == "7d"
+    assert settings.notify.mail is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("site:\n  nam: x\n", "site.yaml:2: site.nam: unknown key\n  hint: did you mean name?"),
+        ("\nportz: {}\n", "site.yaml:2: portz: unknown key\n  hint: did you mean ports?"),
+        (
+            "ports: {grafana: 70000}\n",
+            "site.yaml:1: ports.grafana: input should be less than or equal to 65535",
+        ),
+        ("runtime: nativ\n", "hint: did you mean native? allowed here: auto, compose, native"),
+        ("runtime: off\n", "YAML reads off as false; put it in quotes if the word is meant: 'off'"),
+        ("notify:\n  quiet_hours:\n    begin: 18:00\n", "site.yaml:3: YAML reads 18:00 as the number 1080"),
+        ("site: {name: 2024}\n", "YAML reads 2024 as a int; put it in quotes: '2024'"),
+        ("notify: {users: {addresses: {no: a@b.org}}}\n", "YAML reads the key no as true or false"),
+        ("runtime: auto\nruntime: native\n", "site.yaml:2: the key runtime stands twice"),
+        ("alerts: {gpu_waste: {window: soon}}\n", "alerts.gpu_waste.window: 'soon' is no duration"),
+        ("alerts: {gpu_waste: {window: 0s}}\n", "alerts.gpu_waste.window: must be longer than zero"),
+        ("dcgm: {address: here}\n", "dcgm.address: 'here' is no address; write it as host:port"),
+        ("notify: {mail: {smarthost: 'a:25', to: [a@b.org]}}\n", "notify.mail.from: is missing"),
+        ("notify: {mail: {smarthost: 'a:25', from: root, to: [a@b.org]}}\n", "'root' is not a mail address"),
+        ("allocations: {state_file: here.json}\n", "'here.json' is not absolute; start it with /"),
+        ("a: [1\n", "not YAML"),
+        ("- 1\n", "site.yaml: must be a mapping of settings"),
+    ],
+)
+def test_a_mistake_names_file_line_key_and_remedy(text, expected):
+    """Every mistake says where it is, which key, what is wrong and what would be right."""
+    assert expected in mistake(text)
+
+
+def test_off_is_fine_where_a_truth_value_is_meant():
+    """`local_auth: off` is YAML for false and means it."""
+    assert parse_settings("security: {local_auth: off}").security.local_auth is False
+
+
+def test_the_environment_stands_above_the_file():
+    """The documented variables override their keys, whatever the file says."""
+    settings = parse_settings(
+        "grafana: {admin_user: root}\n",
+        env={
+            "GRAFANA_ADMIN_USER": "ann",
+            "DS01_EXPORTER_BIND": "127.0.0.1, ::1",
+            "DS01_EXPORTER_PORT": "9999",
+        },
+    )
+
+    assert settings.grafana.admin_user == "ann"
+    assert settings.exporter.bind == ["127.0.0.1", "::1"]
+    assert settings.exporter.port == 9999
+
+
+def test_a_mistake_in_the_environment_names_the_variable():
+    """A bad value is not blamed on the file when it came from the environment."""
+    assert mistake("", {"DS01_EXPORTER_PORT": "many"}).startswith(
+        "environment variable DS01_EXPORTER_PORT: exporter.port"
+    )
+
+
+def test_the_file_in_force_is_found_in_order(tmp_path):
+    """The file given stands above $MONITORING_CONFIG; a named file that is missing is an error."""
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    first.write_text("")
+    second.write_text("")
+
+    assert config_path(first, {"MONITORING_CONFIG": str(second)}) == first
+    assert config_path(None, {"MONITORING_CONFIG": str(second)}) == second
+    with pytest.raises(ConfigError, match="no such configuration file"):
+        config_path(Path("/nonexistent/m.yaml"), {})
+
+
+def test_a_file_that_is_no_text_is_an_error_of_the_configuration(tmp_path):
+    """Bytes that are no UTF-8 end with exit code 2, not with a traceback."""
+    file = tmp_path / "m.yaml"
+    file.write_bytes(b"\xff\xfe\x00")
+
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load_settings(file, {})
