@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gpu_telemetry.exporter import PrometheusExporter
     from gpu_telemetry.metrics import GpuMetrics
     from gpu_telemetry.monitor import GpuMonitor
-    from gpu_telemetry.sparkline import sparkline
+    from gpu_telemetry.sparklines import sparkline
 
 _HOME = {
     "AlertConfig": "andon",
@@ -23,7 +23,7 @@ _HOME = {
     "GpuMonitorCallback": "callbacks",
     "MockGpuBackend": "backends.mock",
     "PrometheusExporter": "exporter",
-    "sparkline": "sparkline",
+    "sparkline": "sparklines",
 }
 
 __all__ = [
@@ -42,7 +42,6 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # The submodule's own import may have bound its module under the same name (sparkline), so it is set last.
     found: object = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = found
     return found
