@@ -1,0 +1,50 @@
+"""The commands of `gpu-telemetry`, one module each, and the options that they share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gpu_telemetry import backends
+from gpu_telemetry.monitor import GpuMonitor
+
+if TYPE_CHECKING:
+    import argparse
+
+    from gpu_telemetry.host import HostReader
+
+
+def add_backend_options(parser: argparse.ArgumentParser) -> None:
+    """Options that choose where readings come from and of which devices."""
+    parser.add_argument(
+        "--backend",
+        choices=backends.NAMES,
+        default="auto",
+        help="where readings come from (default: auto = NVML, else nvidia-smi); simulated readings are marked as such",
+    )
+    parser.add_argument(
+        "--all-devices",
+        action="store_true",
+        help="every device of the machine, whatever CUDA_VISIBLE_DEVICES says",
+    )
+
+
+def monitor_of(options: argparse.Namespace, *, host: HostReader | None = None) -> GpuMonitor:
+    """The monitor that the options of `add_backend_options` ask for."""
+    return GpuMonitor(options.backend, environ={} if options.all_devices else None, host=host)
+
+
+def interval(text: str) -> float:
+    """Seconds of an option such as "1s", "100ms", "0.5", "2m"; 10 ms to one hour.
+
+    Raises:
+        ValueError: It is no such duration.
+    """
+    for unit, factor in (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)):
+        if text.endswith(unit):
+            seconds = float(text.removesuffix(unit)) * factor
+            break
+    else:
+        seconds = float(text)
+    if not 0.01 <= seconds <= 3600:
+        raise ValueError(f"{text} is not between 10ms and 1h")
+    return seconds
