@@ -18,7 +18,10 @@ from ds01_monitoring.paths import StateDir, default_state_dir
 if TYPE_CHECKING:
     from ds01_monitoring.config import Settings
 
-COMMANDS: dict[str, str] = {}
+COMMANDS = {
+    "check": "render:check",
+    "render": "render:render",
+}
 """Command name to `module:function` in ds01_monitoring.commands; a module is imported when its command is used."""
 
 

@@ -12,6 +12,7 @@ from ds01_monitoring.errors import ConfigError
 
 
 def mistake(text: str, env: dict[str, str] | None = None) -> str:
+    """What is said about a configuration that is wrong."""
     with pytest.raises(ConfigError) as caught:
         parse_settings(text, "site.yaml", env)
     assert caught.value.exit_code == 2

@@ -1,0 +1,29 @@
+"""Looks at a rendered tree before it is put in force."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ds01_monitoring.check import alerts, site, tools
+from ds01_monitoring.check.findings import Finding
+
+if TYPE_CHECKING:
+    from ds01_monitoring.tree import RenderedTree
+
+__all__ = ["Finding", "check"]
+
+
+def check(tree: RenderedTree, *, path: str | None = None) -> list[Finding]:
+    """Everything that is wrong or doubtful with a rendered tree, errors first.
+
+    Args:
+        tree: What `render` wrote.
+        path: Where promtool and amtool are looked for; by default PATH, the state directory, images that are here.
+    """
+    found = tools.find(tree, path)
+    findings = [
+        *tools.check(tree, found),
+        *site.check(tree, tools.version(found.get("amtool"))),
+        *alerts.check(tree),
+    ]
+    return sorted(findings, key=lambda finding: finding.level)

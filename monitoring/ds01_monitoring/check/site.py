@@ -1,0 +1,128 @@
+"""What would fail later: secrets, receivers that the installed Alertmanager lacks, dates that have passed."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import zoneinfo
+from typing import TYPE_CHECKING
+
+from ds01_monitoring.check.findings import Finding, error, warning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ds01_monitoring.config import Settings
+    from ds01_monitoring.config.notify import Notify
+    from ds01_monitoring.tree import RenderedTree
+
+PLACEHOLDER = re.compile(
+    r"(?i)<.*>|.*(change[-_ ]?(me|this|it)|placeholder|your[-_ ]?\w*[-_ ]?(password|secret|token|key|here)"
+    r"|password[-_ ]?here|example\.(com|org|net)|\.{3}|x{4,}).*|password|secret|admin|ds01admin|todo"
+)
+NEEDS_ALERTMANAGER = {
+    "notify.teams": ("msteamsv2_configs", (0, 28)),
+    "notify.webhook": ("webhook_configs.url_file", (0, 26)),
+    "notify.heartbeat": ("webhook_configs.url_file", (0, 26)),
+}
+
+
+def check(tree: RenderedTree, alertmanager: tuple[int, ...], today: dt.date | None = None) -> list[Finding]:
+    """Findings about the site's own settings.
+
+    Args:
+        tree: What was rendered from them.
+        alertmanager: The version that will run; empty when unknown.
+        today: The date to judge by; today's by default.
+    """
+    settings = tree.context.settings
+    day = today or dt.datetime.now(tz=dt.timezone.utc).date()
+    return [
+        *(finding for key, path in secret_files(settings) for finding in _secret(key, path)),
+        *_receivers(settings.notify, alertmanager),
+        *_calendar(settings.notify, day),
+    ]
+
+
+def secret_files(settings: Settings) -> Iterator[tuple[str, Path]]:
+    """Key and path of every file with a secret that the site named."""
+    notify = settings.notify
+    named = {
+        "notify.mail.password_file": notify.mail and notify.mail.password_file,
+        "notify.slack.url_file": notify.slack and notify.slack.url_file,
+        "notify.teams.url_file": notify.teams and notify.teams.url_file,
+        "notify.webhook.url_file": notify.webhook and notify.webhook.url_file,
+        "notify.heartbeat.url_file": notify.heartbeat and notify.heartbeat.url_file,
+        "grafana.admin_password_file": settings.grafana.admin_password_file,
+    }
+    for index, server in enumerate(settings.prometheus.remote_write):
+        named[f"prometheus.remote_write.{index}.password_file"] = server.password_file
+    for key, path in named.items():
+        if path:
+            yield key, path
+
+
+def _secret(key: str, path: Path) -> Iterator[Finding]:
+    try:
+        content = path.read_text(encoding="utf-8").strip()
+        mode = path.stat().st_mode
+    except (OSError, UnicodeDecodeError) as failure:
+        reason = failure.strerror if isinstance(failure, OSError) else "is not text"
+        yield error(
+            f"{key}: {path}: {reason}", hint=f"write the secret there: install -m 0600 /dev/stdin {path}"
+        )
+        return
+    if not content:
+        yield error(f"{key}: {path} is empty", hint="write the secret into it")
+    elif PLACEHOLDER.fullmatch(content):
+        yield error(f"{key}: {path} holds a placeholder", hint="write the real secret into it")
+    elif key.endswith("url_file") and not content.startswith(("https://", "http://")):
+        yield error(f"{key}: {path} holds no http address", hint="write the receiver's whole address into it")
+    if mode & 0o077:
+        yield warning(
+            f"{key}: {path} can be read by others (mode {mode & 0o777:04o})", hint=f"chmod 0600 {path}"
+        )
+
+
+def _receivers(notify: Notify, alertmanager: tuple[int, ...]) -> Iterator[Finding]:
+    for key, (feature, needed) in NEEDS_ALERTMANAGER.items():
+        if getattr(notify, key.partition(".")[2]) is not None and alertmanager and alertmanager < needed:
+            found = ".".join(map(str, alertmanager))
+            wanted = ".".join(map(str, needed))
+            yield error(
+                f"{key}: Alertmanager {found} has no {feature}; {wanted} or later is needed",
+                hint=f"install Alertmanager {wanted} or later, or use notify.mail or notify.slack",
+            )
+    if notify.mail and notify.mail.username and not notify.mail.password_file:
+        yield error("notify.mail.username: has no password_file", hint="set notify.mail.password_file")
+    if notify.users.enabled and notify.mail is None:
+        yield error(
+            "notify.users.enabled: needs notify.mail", hint="set notify.mail: it carries the users' mail too"
+        )
+    if notify.users.enabled and not notify.users.domain and not notify.users.addresses:
+        yield error("notify.users: has neither domain nor addresses", hint="set notify.users.domain")
+
+
+def _calendar(notify: Notify, today: dt.date) -> Iterator[Finding]:
+    quiet = notify.quiet_hours
+    try:
+        zoneinfo.ZoneInfo(quiet.time_zone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        yield error(
+            f"notify.quiet_hours.time_zone: there is no time zone {quiet.time_zone!r}",
+            hint="use a name like Europe/Berlin, or UTC",
+        )
+    for holiday in quiet.holidays:
+        if holiday.last < holiday.first:
+            yield error(
+                f"notify.quiet_hours.holidays: {holiday.first} is after {holiday.last}", hint="swap them"
+            )
+    if quiet.holidays and max(holiday.last for holiday in quiet.holidays) < today:
+        yield warning("notify.quiet_hours.holidays: all have passed", hint="add those of the coming year")
+    for entry in notify.users.exceptions:
+        if entry.until and entry.until < today:
+            yield warning(
+                f"notify.users.exceptions: {entry.user} ended on {entry.until}",
+                hint="renew it or take it out",
+            )

@@ -1,0 +1,93 @@
+"""What this machine has: a Docker Engine, an NVIDIA driver, a Grafana. Each answer comes with its reason."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ds01_monitoring import command
+from ds01_monitoring.errors import UserError
+
+if TYPE_CHECKING:
+    from ds01_monitoring.config import Settings
+    from ds01_monitoring.paths import StateDir
+
+ENGINE_SECONDS = 5
+DRIVER_VERSION = Path("/proc/driver/nvidia/version")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A choice and why it was made, for people to read."""
+
+    value: str
+    reason: str
+
+
+def runtime(settings: Settings) -> Found:
+    """`compose` or `native`: what the configuration says, else what this machine can do."""
+    if settings.runtime != "auto":
+        return Found(settings.runtime, f"the configuration says runtime: {settings.runtime}")
+    engine = engine_version()
+    if engine is None:
+        return Found("native", "no Docker Engine answers here")
+    if not has_compose():
+        return Found("native", f"Docker Engine {engine} answers, but `docker compose` (v2) is not installed")
+    return Found("compose", f"Docker Engine {engine} answers")
+
+
+def hardware(settings: Settings, runtime: str) -> Found:
+    """`dcgm`, `nvml` or `none`: what the configuration says, else what fits the driver that is here."""
+    if settings.hardware != "auto":
+        return Found(settings.hardware, f"the configuration says hardware: {settings.hardware}")
+    if settings.dcgm.address:
+        return Found("dcgm", f"the configuration names a dcgm-exporter at {settings.dcgm.address}")
+    driver = driver_found()
+    if driver is None:
+        return Found("none", "no NVIDIA driver is loaded on this machine")
+    if runtime == "compose":
+        return Found("dcgm", f"{driver}; dcgm-exporter reads it")
+    if shutil.which("dcgm-exporter"):
+        return Found("dcgm", f"{driver}; dcgm-exporter is installed")
+    return Found("nvml", f"{driver}; gpu-telemetry reads it, as dcgm-exporter is not installed")
+
+
+def driver_found() -> str | None:
+    """What shows that an NVIDIA driver is here, or None."""
+    if DRIVER_VERSION.exists():
+        return f"an NVIDIA driver is loaded ({DRIVER_VERSION} exists)"
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return None
+    return "the NVIDIA driver's library libnvidia-ml.so.1 is here"
+
+
+def engine_version() -> str | None:
+    """The version of the Docker Engine that answers this user within 5 s, or None."""
+    return _output("docker", "version", "--format", "{{.Server.Version}}")
+
+
+def has_compose() -> bool:
+    """Whether `docker compose` (v2) is installed."""
+    return _output("docker", "compose", "version", "--short") is not None
+
+
+def grafana_binary(state: StateDir) -> Path | None:
+    """A Grafana server for the native runtime: from PATH, else from the state directory, else None."""
+    for name in ("grafana", "grafana-server"):
+        found = shutil.which(name) or shutil.which(name, path=str(state.bin))
+        if found:
+            return Path(found)
+    return None
+
+
+def _output(*args: str) -> str | None:
+    try:
+        done = command.run(args, timeout=ENGINE_SECONDS)
+    except UserError:
+        return None
+    return done.stdout.strip() or None
