@@ -1,0 +1,7 @@
+"""Dashboards written as short YAML specs become Grafana's JSON."""
+
+from __future__ import annotations
+
+from ds01_monitoring.dashboards.expand import expand, retention_warning
+
+__all__ = ["expand", "retention_warning"]
