@@ -83,3 +83,22 @@ def spawn(args: Sequence[str], **options: Any) -> Process:
     """Start a program and return without waiting for it; options are `subprocess.Popen`'s."""
     log.debug("spawn: %s", shlex.join(args))
     return subprocess.Popen(list(args), **options)  # noqa: S603
+
+
+def spawn_detached(args: Sequence[str], *, env: Mapping[str, str], output: Path) -> Process:
+    """Start a program that outlives this one, in a session of its own, without input; it prints to `output`."""
+    with output.open("wb") as stream:
+        return spawn(
+            args,
+            env=dict(env),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def let_go(process: Process) -> None:
+    """Forget a detached program that runs well, so that nothing warns about a child left behind."""
+    process.returncode = 0

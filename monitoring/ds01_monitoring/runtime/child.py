@@ -1,0 +1,76 @@
+"""Runs one program of the stack in this process's place.
+
+`supervisord` starts `python -m ds01_monitoring.runtime.child NAME [--env-file FILE] -- PROGRAM ARGUMENT…`
+with DS01_RUN (the folder for locks and records) and PATH set. Before the program takes over:
+
+- a lock that the program inherits makes a second one of the same name impossible;
+- the process is recorded by pid and start time, so that `start` and `stop` find it again
+  after supervisord itself was killed.
+
+Standard library only: this runs at every start of every service.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import sys
+import time
+from pathlib import Path
+
+from ds01_monitoring.runtime import binaries, processes
+
+ALREADY_RUNS = 75
+NOT_FOUND = 127
+
+
+def read_environment(file: Path) -> dict[str, str]:
+    """The assignments of an environment file, in the form that systemd's EnvironmentFile= reads."""
+    pairs = (line.partition("=") for line in file.read_text().splitlines() if not line.startswith(("#", ";")))
+    return {key.strip(): _unquoted(value.strip()) for key, separator, value in pairs if separator}
+
+
+def _unquoted(value: str) -> str:
+    if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
+        inner = value[1:-1]
+        return inner.replace('\\"', '"').replace("\\\\", "\\") if value[0] == '"' else inner
+    return value
+
+
+def digest(values: dict[str, str]) -> str:
+    """A short name for a set of assignments."""
+    return hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()[:16] if values else ""
+
+
+def _only_one(run: Path, name: str) -> None:
+    """Take the lock of this service and leave it to the program, which holds it until it ends."""
+    lock = os.open(run / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"{name} runs already, so it is not started a second time", file=sys.stderr)  # noqa: T201
+        sys.exit(ALREADY_RUNS)
+    os.set_inheritable(lock, True)
+
+
+def main() -> None:
+    """Become the program that the command line names."""
+    own, arguments = sys.argv[1 : sys.argv.index("--")], sys.argv[sys.argv.index("--") + 1 :]
+    name, run = own[0], Path(os.environ["DS01_RUN"])
+    settings = read_environment(Path(own[2])) if own[1:2] == ["--env-file"] else {}
+    environment = {**os.environ, **settings}
+    program = binaries.find(arguments[0], os.environ.get("PATH", os.defpath))
+    if program is None:
+        print(f"program not found: {arguments[0]} (PATH is {os.environ.get('PATH')})", file=sys.stderr)  # noqa: T201
+        sys.exit(NOT_FOUND)
+    _only_one(run, name)
+    before = processes.read(run, name)
+    starts = [*(before.starts if before else []), time.time()]
+    processes.write(run, processes.this_process(name, environment=digest(settings), starts=starts))
+    options = [*arguments[1:], *binaries.own_options(arguments[0], program)]
+    os.execve(program, [str(program), *options], environment)  # noqa: S606 - becoming it is the point.
+
+
+if __name__ == "__main__":
+    main()

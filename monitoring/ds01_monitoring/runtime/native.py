@@ -1,0 +1,228 @@
+"""The native runtime: this host's own programs under supervisord."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ds01_monitoring.errors import UserError
+from ds01_monitoring.runtime import child, logfiles, processes
+from ds01_monitoring.runtime.base import ServiceStatus, State
+from ds01_monitoring.runtime.supervisor import NAME, Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ds01_monitoring.paths import StateDir
+    from ds01_monitoring.runtime.base import Say
+    from ds01_monitoring.runtime.programs import Programs
+
+SERVERS = ("prometheus", "alertmanager")
+"""Those that read their configuration anew on SIGHUP."""
+
+SCREENFUL = 20
+GRACE_SECONDS = 60
+OFTEN_STARTS, OFTEN_SECONDS = 3, 600
+
+
+class NativeRuntime:
+    """The services of one state directory as processes of this host.
+
+    Args:
+        state: Where the rendered configuration lies and everything else goes.
+        programs: The servers' programs; the demo shares its parent's.
+    """
+
+    name = "native"
+
+    def __init__(self, state: StateDir, programs: Programs) -> None:
+        self.state = state
+        self.programs = programs
+        self.supervisor = Supervisor(state)
+
+    # -- Runtime: what each does is said there ----------------------------------------------------------------------------
+
+    def up(self, say: Say) -> None:
+        """See `Runtime.up`."""
+        with self._alone(say):
+            self._up(say)
+
+    def down(self, say: Say) -> None:
+        """See `Runtime.down`."""
+        with self._alone(say):
+            self._down(say)
+
+    def restart(self, service: str | None, say: Say) -> None:
+        """See `Runtime.restart`."""
+        with self._alone(say):
+            if service is None:
+                self._down(say)
+                self._up(say)
+            else:
+                self._restart_one(self._known(service), say)
+
+    def reload(self, say: Say) -> None:
+        """See `Runtime.reload`."""
+        for server in (name for name in self.supervisor.programs() if name in SERVERS):
+            say(f"telling {server} to read its configuration")
+            self.supervisor.signal_program(server, signal.SIGHUP)
+
+    def status(self) -> list[ServiceStatus]:
+        """See `Runtime.status`."""
+        if self.supervisor.answers():
+            found = [self._described(item) for item in self.supervisor.call("getAllProcessInfo")]
+        else:
+            found = [self._stray(name) for name in self.supervisor.programs()]
+        if "grafana" not in {item.name for item in found}:
+            found.append(ServiceStatus("grafana", "not installed", detail="optional in the native runtime"))
+        return found
+
+    def logs(self, service: str | None, *, tail: int | None, follow: bool) -> Iterator[str]:
+        """See `Runtime.logs`."""
+        names = [self._known(service)] if service else [*self.supervisor.programs(), NAME]
+        files = {name: self.state.logs / f"{name}.log" for name in names}
+        count = SCREENFUL if tail is None else tail
+        width = max(map(len, names))
+        for name, line in logfiles.follow(files, count) if follow else logfiles.last(files, count):
+            yield line if service else f"{name:<{width}} | {line}"
+
+    def update(self, say: Say) -> None:
+        """See `Runtime.update`."""
+        self.programs.update(say)
+        if self.supervisor.process() is not None:
+            say("restarting with them")
+            self.restart(None, say)
+
+    # -- inside -----------------------------------------------------------------------------
+
+    @contextmanager
+    def _alone(self, say: Say) -> Iterator[None]:
+        """One command at a time changes what runs: a second one would end what the first has just started."""
+        self.state.run.mkdir(parents=True, exist_ok=True)
+        with (self.state.run / "control.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("waiting for another monitoring-manage to finish")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _up(self, say: Say) -> None:
+        for folder in (
+            self.state.run,
+            self.state.logs,
+            self.state.data,
+            *map(self._data, self.supervisor.programs()),
+        ):
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)
+        if self.supervisor.answers():
+            self._apply(say)
+            return
+        self._clear(say)
+        say("starting the services")
+        self.supervisor.start({**_inherited(), "PATH": self.programs.path()})
+
+    def _down(self, say: Say) -> None:
+        say("stopping the services")
+        self.supervisor.stop()
+        self._clear(say)
+        for file in self.state.run.glob("*.json"):
+            file.unlink(missing_ok=True)
+
+    def _restart_one(self, service: str, say: Say) -> None:
+        if not self.supervisor.answers():
+            raise UserError("nothing runs, so nothing can be restarted", hint="monitoring-manage start")
+        say(f"restarting {service}")
+        if service not in self.supervisor.reread():
+            self.supervisor.stop_program(service)
+            processes.forget(self.state.run, service)
+            self.supervisor.start_program(service)
+
+    def _data(self, service: str) -> Path:
+        return self.state.data / service
+
+    def _known(self, service: str) -> str:
+        names = self.supervisor.programs()
+        if service in names or service == NAME:
+            return service
+        raise UserError(f"there is no service {service}", hint=f"one of: {', '.join(names)}", exit_code=2)
+
+    def _apply(self, say: Say) -> None:
+        """Bring a running supervisord to the rendered configuration; what did not change is not disturbed."""
+        changed = self.supervisor.reread()
+        for item in self.supervisor.call("getAllProcessInfo"):
+            name = item["name"]
+            if item["statename"] in {"STOPPED", "EXITED", "FATAL", "BACKOFF"} and name not in changed:
+                say(f"starting {name}")
+                self.supervisor.start_program(name)
+        for name in self._stale() - changed:
+            say(f"restarting {name}: its settings changed")
+            self.supervisor.stop_program(name)
+            self.supervisor.start_program(name)
+        self.reload(say)
+
+    def _stale(self) -> set[str]:
+        """Services that run with other settings than the rendered environment file has."""
+        process = processes.read(self.state.run, "ds01-exporter")
+        file = self.state.current / "exporter.env"
+        if process is None or not file.is_file() or "ds01-exporter" not in self.supervisor.programs():
+            return set()
+        return {process.name} if child.digest(child.read_environment(file)) != process.environment else set()
+
+    def _clear(self, say: Say) -> None:
+        """End what a killed or hanging supervisord left behind, so that nothing ever runs twice."""
+        left = [process for process in processes.read_all(self.state.run) if process.alive()]
+        # supervisord first: it would start again what is ended under its hands.
+        left.sort(key=lambda process: process.name != NAME)
+        if left:
+            say(f"ending what was left running: {', '.join(process.name for process in left)}")
+        for process in left:
+            processes.end([process], grace_seconds=GRACE_SECONDS)
+
+    def _described(self, item: dict[str, Any]) -> ServiceStatus:
+        name, process = item["name"], processes.read(self.state.run, item["name"])
+        recent = [start for start in process.starts if time.time() - start < OFTEN_SECONDS] if process else []
+        state: State = {
+            "RUNNING": "running",
+            "STARTING": "starting",
+            "STOPPING": "stopped",
+            "STOPPED": "stopped",
+        }.get(item["statename"], "failing")  # type: ignore[assignment]
+        detail = ""
+        if state == "failing" or (state != "stopped" and len(recent) > OFTEN_STARTS):
+            state = "failing"
+            detail = f"started {len(recent)} times in the last 10 min; last words: {self._last_words(name)}"
+        return ServiceStatus(
+            name, state, item["pid"] or None, float(item["start"]) if item["pid"] else None, detail
+        )
+
+    def _stray(self, name: str) -> ServiceStatus:
+        process = processes.read(self.state.run, name)
+        if process is None or not process.alive():
+            return ServiceStatus(name, "stopped")
+        return ServiceStatus(
+            name,
+            "stray",
+            process.pid,
+            process.started(),
+            "supervisord has ended; `monitoring-manage start` mends that",
+        )
+
+    def _last_words(self, name: str) -> str:
+        lines = [
+            line for _, line in logfiles.last({name: self.state.logs / f"{name}.log"}, 5) if line.strip()
+        ]
+        return lines[-1] if lines else "none"
+
+
+def _inherited() -> dict[str, str]:
+    """The caller's environment, without what would change our programs behind the configuration's back."""
+    return {
+        key: value for key, value in os.environ.items() if not key.startswith(("DS01_", "GF_", "SUPERVISOR_"))
+    }
