@@ -79,6 +79,11 @@ def test_the_dashboards_that_the_document_names(dashboards):
     """Uid and title are those that links and people know; all are in one tag and none can be edited."""
     titles = {
         "ds01-overview": "DS01 Overview",
+        "ds01-user": "DS01 My Usage",
+        "nvidia-dcgm": "NVIDIA DCGM GPU Metrics",
+        "ds01-andon": "DS01 Andon Board",
+        "ds01-efficiency": "DS01 Efficiency Report",
+        "ds01-monitoring": "DS01 Monitoring Health",
     }
     assert titles == {uid: dashboard["title"] for uid, dashboard in dashboards.items()}
     for dashboard in dashboards.values():
