@@ -169,7 +169,7 @@ def test_a_trickling_client_is_cut_off(serve, monkeypatch):
             try:
                 client.sendall(b"G")
                 ended = client.recv(1) == b""
-            except OSError as error:  # no answer yet, or the server has hung up
+            except OSError as error:  # noqa: PERF203 - no answer yet, or the server has hung up
                 ended = not isinstance(error, TimeoutError)
 
 
