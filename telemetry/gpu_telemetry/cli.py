@@ -32,6 +32,7 @@ COMMANDS = {
     "record": ("gpu_telemetry.commands.record", "write readings to files"),
     "summary": ("gpu_telemetry.commands.summary", "utilisation, memory and energy of recordings, per device"),
     "tail": ("gpu_telemetry.commands.tail", "the last readings of a recording"),
+    "export": ("gpu_telemetry.commands.export", "serve Prometheus metrics and the REST API"),
     "run": ("gpu_telemetry.commands.run", "run a command and record it for its whole life"),
 }
 
