@@ -1,6 +1,8 @@
 """Command line of the simulated GPU server.
 
-ds01-demo serve --dir DIR --dcgm-port 9400 --password-file FILE [--profile lively|healthy|whole]
+ds01-demo serve --dir DIR --dcgm-port 9400 --password-file FILE [--smtp-port PORT]
+                  [--profile lively|healthy|whole] [--speed X]
+  ds01-demo mailbox-serve --dir DIR --port PORT
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING
 from .clock import Clock
 from .errors import DemoError
 from .scenario import PROFILES
-from .serve import Options, serve
+from .serve import Options, serve, serve_mailbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +43,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="log every request")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="run the simulated server until SIGTERM"))
+    _add_mailbox(commands.add_parser("mailbox-serve", help="run only the mail sink until SIGTERM"))
     return parser
+
+
+def _add_mailbox(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dir", type=Path, required=True, help="where each mail is stored as a file; made if missing"
+    )
+    parser.add_argument("--port", type=int, default=1025, help="port on 127.0.0.1 (default %(default)s)")
+    parser.set_defaults(run=lambda options: serve_mailbox(options.dir, options.port))
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +66,9 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         "--dcgm-port", type=int, default=9400, help="port of dcgm-exporter (default %(default)s)"
     )
     parser.add_argument("--password-file", type=Path, help="ask for user ds01 and the password in this file")
+    parser.add_argument(
+        "--smtp-port", type=int, help="store mail that comes to this port on 127.0.0.1 in DIR/mailbox"
+    )
     _add_profile(parser)
     parser.add_argument("--speed", type=_speed, default=1.0, help="world seconds per second (default 1)")
     parser.set_defaults(run=_serve)
@@ -82,6 +96,7 @@ def _serve(options: argparse.Namespace) -> None:
             dcgm_bind=options.dcgm_bind,
             dcgm_port=options.dcgm_port,
             password_file=options.password_file,
+            smtp_port=options.smtp_port,
             speed=options.speed,
         ),
         clock,

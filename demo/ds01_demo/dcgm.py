@@ -13,12 +13,20 @@ from typing import TYPE_CHECKING
 from .hardware import DRIVER_VERSION, MODEL, POWER_LIMIT_WATTS, Gpu, Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from .clock import Clock
     from .world import GpuReading, SlotReading, World
 
 HOSTNAME = "gpu-demo"
+_NVLINK_UNIT = (
+    1_024_000  # DCGM's field reference: KiB/s divided by 1000, a rate in spite of the type "counter".
+)
+_XID_TEXTS = {
+    0: "No Error",
+    31: "GPU memory page fault",
+    43: "GPU stopped processing",
+}  # dcgm-exporter xid_errors.go.
 
 
 @dataclass(frozen=True)
@@ -29,19 +37,28 @@ class Row:
     slot: SlotReading
     energy_millijoules: int
     thermal_violation_nanoseconds: int
-    nvlink_megabytes: int
     reserved_mib: int
+    xid_counts: dict[int, int]
 
 
 @dataclass(frozen=True)
 class Family:
-    """One DCGM field. `whole` fields have no row for a MIG instance."""
+    """One DCGM field. `whole` fields have no row for a MIG instance.
+
+    `read` gives the value of a row; where a field has several lines
+    or labels of its own, `split` gives those labels and values instead.
+    """
 
     name: str
     kind: str
     help: str
-    read: Callable[[Row], int | float]
+    read: Callable[[Row], int | float] = lambda _: 0
     whole: bool = False
+    split: Callable[[Row], Iterable[tuple[dict[str, str], int | float]]] | None = None
+
+    def samples(self, row: Row) -> Iterable[tuple[dict[str, str], int | float]]:
+        """Labels of its own and value for each line of this field about `row`."""
+        return [({}, self.read(row))] if self.split is None else self.split(row)
 
 
 # fmt: off
@@ -58,7 +75,8 @@ FAMILIES = (
     Family("DCGM_FI_DEV_MEM_COPY_UTIL", "gauge", "Memory utilization (in %).", lambda row: round(100 * row.slot.dram), whole=True),
     Family("DCGM_FI_DEV_ENC_UTIL", "gauge", "Encoder utilization (in %).", lambda _: 0, whole=True),
     Family("DCGM_FI_DEV_DEC_UTIL", "gauge", "Decoder utilization (in %).", lambda _: 0, whole=True),
-    Family("DCGM_FI_DEV_XID_ERRORS", "gauge", "Value of the last XID error encountered.", lambda row: row.gpu.xid),
+    Family("DCGM_FI_DEV_XID_ERRORS", "gauge", "Value of the last XID error encountered.", split=lambda row: [({"err_code": str(row.gpu.xid), "err_msg": _XID_TEXTS[row.gpu.xid]}, row.gpu.xid)]),
+    Family("DCGM_EXP_XID_ERRORS_TOTAL", "counter", "XID errors by code.", split=lambda row: [({"xid": str(code)}, count) for code, count in row.xid_counts.items()]),
     Family("DCGM_FI_DEV_CLOCKS_EVENT_REASONS", "gauge", "Current clock event reasons (bit mask).", lambda row: row.gpu.clock_reasons),
     Family("DCGM_FI_DEV_POWER_VIOLATION", "counter", "Throttling duration due to power constraints (in ns).", lambda _: 0),
     Family("DCGM_FI_DEV_THERMAL_VIOLATION", "counter", "Throttling duration due to thermal constraints (in ns).", lambda row: row.thermal_violation_nanoseconds),
@@ -69,7 +87,7 @@ FAMILIES = (
     Family("DCGM_FI_DEV_ECC_DBE_VOL_TOTAL", "counter", "Total number of double-bit volatile ECC errors.", lambda _: 0),
     Family("DCGM_FI_DEV_ECC_SBE_AGG_TOTAL", "counter", "Total number of single-bit persistent ECC errors.", lambda _: 0),
     Family("DCGM_FI_DEV_ECC_DBE_AGG_TOTAL", "counter", "Total number of double-bit persistent ECC errors.", lambda _: 0),
-    Family("DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL", "counter", "Total number of NVLink bandwidth counters for all lanes.", lambda row: row.nvlink_megabytes),
+    Family("DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL", "counter", "Total number of NVLink bandwidth counters for all lanes.", lambda row: round(row.gpu.nvlink_bytes_per_second / _NVLINK_UNIT)),
     Family("DCGM_FI_DEV_VGPU_LICENSE_STATUS", "gauge", "vGPU License status", lambda _: 0, whole=True),
     Family("DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS", "counter", "Number of remapped rows for uncorrectable errors", lambda _: 0),
     Family("DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS", "counter", "Number of remapped rows for correctable errors", lambda _: 0),
@@ -100,8 +118,8 @@ def _row(world: World, gpu: Gpu, slot: Slot, time: float, clock: Clock) -> Row:
         thermal_violation_nanoseconds=int(
             1e9 * clock.paced(lambda at: world.gpu(gpu.index, at).thermal_violation_seconds, time)
         ),
-        nvlink_megabytes=int(clock.paced(lambda at: world.nvlink_megabytes(gpu.index, at), time)),
         reserved_mib=gpu.reserved_mib,
+        xid_counts=world.xid_counts(gpu.index, time),
     )
 
 
@@ -112,9 +130,10 @@ def text(world: World, time: float, clock: Clock) -> str:
     for family in FAMILIES:
         lines += [f"# HELP {family.name} {family.help}", f"# TYPE {family.name} {family.kind}"]
         lines += [
-            f"{family.name}{{{labels}}} {number(family.read(row))}"
+            f"{family.name}{{{labels}{_more(extra)}}} {number(value)}"
             for labels, slot, row in found
             if slot.whole or not family.whole
+            for extra, value in family.samples(row)
         ]
     return "\n".join(lines) + "\n"
 
@@ -130,3 +149,7 @@ def _labels(gpu: Gpu, slot: Slot) -> str:
         f'gpu="{gpu.index}",UUID="{gpu.uuid}",pci_bus_id="{gpu.pci_bus_id}",device="nvidia{gpu.index}",'
         f'modelName="{MODEL}"{mig},hostname="{HOSTNAME}",DCGM_FI_DRIVER_VERSION="{DRIVER_VERSION}"'
     )
+
+
+def _more(labels: dict[str, str]) -> str:
+    return "".join(f',{name}="{value}"' for name, value in labels.items())

@@ -14,7 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
-from .engine import API_VERSION, Engine, EngineError, Query, check_api_version
+from .bodies import API_VERSION
+from .engine import Engine, EngineError, Query, check_api_version
 from .errors import DemoError
 
 if TYPE_CHECKING:

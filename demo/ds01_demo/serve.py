@@ -16,6 +16,7 @@ from .errors import DemoError
 from .files import Files, Layout
 from .httpd import EngineServer, MetricsServer
 from .scenario import PROFILES
+from .smtp import MailSink
 from .world import World
 
 if TYPE_CHECKING:
@@ -33,21 +34,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Options:
-    """What `ds01-demo serve` was asked for. Port 0 is any free port; a mail port of None is no mail sink."""
+    """What `ds01-demo serve` was asked for. Port 0 is any free port; `smtp_port` None is no mail sink."""
 
     root: Path
     profile: str
     dcgm_bind: str
     dcgm_port: int
     password_file: Path | None
+    smtp_port: int | None
     speed: float
 
 
 def serve(options: Options, clock: Clock) -> None:
     """Serve until a signal ends it. Raises DemoError for what the user can mend."""
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    stopping = stop_on_signal()
     password = read_password(options.password_file) if options.password_file else None
     layout = Layout(options.root)
     layout.claim()
@@ -61,6 +61,9 @@ def serve(options: Options, clock: Clock) -> None:
         engine = EngineServer(layout.socket, Engine(world, clock), clock, stopping)
         running.callback(layout.socket.unlink, missing_ok=True)
         running.enter_context(_in_background(engine))
+        if options.smtp_port is not None:
+            sink = running.enter_context(MailSink("127.0.0.1", options.smtp_port, layout.mailbox))
+            log.info("mail sink on %s:%d", *sink.address)
         log.info(
             "profile %s in %s, dcgm-exporter on %s:%d",
             options.profile,
@@ -69,6 +72,23 @@ def serve(options: Options, clock: Clock) -> None:
         )
         while not stopping.wait(TICK):
             files.follow(clock.now())
+
+
+def serve_mailbox(directory: Path, port: int) -> None:
+    """Run the mail sink alone until a signal ends it. Raises DemoError."""
+    stopping = stop_on_signal()
+    directory.mkdir(parents=True, exist_ok=True)
+    with MailSink("127.0.0.1", port, directory) as sink:
+        log.info("mail sink on %s:%d", *sink.address)
+        stopping.wait()
+
+
+def stop_on_signal() -> threading.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    return stopping
 
 
 @contextlib.contextmanager

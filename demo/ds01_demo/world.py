@@ -130,12 +130,14 @@ class World:
             xid=self._last_xid(index, time),
         )
 
-    def nvlink_megabytes(self, index: int, time: float) -> float:
-        """NVLink traffic of a whole card since the counters' base, in MB; 0 in MIG mode, which has no NVLink."""
-        day = self._gpus[index]
-        if len(self.gpus[index].slots) > 1:
-            return 0.0
-        return 2.1e3 * (day.energy.between(_ENERGY_EPOCH, time) / POWER_LIMIT_WATTS)
+    def xid_counts(self, index: int, time: float) -> dict[int, int]:
+        """How often each XID code has come up on a card since the counters' base; codes that never did are absent."""
+        days, second = divmod(time - _ENERGY_EPOCH // DAY * DAY, DAY)
+        counts: dict[int, int] = {}
+        for gpu, moment, code in self.profile.xids:
+            if gpu == index:
+                counts[code] = counts.get(code, 0) + int(days) + (moment <= second)
+        return {code: count for code, count in counts.items() if count > 0}
 
     def _last_xid(self, index: int, time: float) -> int:
         codes = sorted((second, code) for gpu, second, code in self.profile.xids if gpu == index)
