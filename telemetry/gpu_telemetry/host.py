@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SYSFS = Path("/sys")
+_MOST_WATTS = 1000.0  # More than any CPU package draws.
 _PER_JOULE = 1e6  # powercap: energy_uj, max_energy_range_uj.
 _PER_DEGREE = 1000  # hwmon: temp*_input is in millidegrees.
 
@@ -82,7 +83,7 @@ class HostReader:
             missing["rapl"] = "not_supported"
         return power, energy
 
-    def _package(self, zone: Path) -> tuple[float | None, float]:
+    def _package(self, zone: Path) -> tuple[float | None, float | None]:
         counter = int((zone / "energy_uj").read_text())
         now = self._clock()
         last = self._packages.get(zone.name)
@@ -90,13 +91,17 @@ class HostReader:
             self._packages[zone.name] = _Package(counter, now)
             return None, 0.0
         elapsed = now - last.at_seconds
-        gained = counter - last.counter_microjoules
+        span = int((zone / "max_energy_range_uj").read_text()) / _PER_JOULE
+        if elapsed <= 0 or elapsed * _MOST_WATTS > span:
+            # It may have wrapped more than once meanwhile: what was used is unknown, and we begin anew.
+            self._packages[zone.name] = _Package(counter, now)
+            return None, None
+        gained = (counter - last.counter_microjoules) / _PER_JOULE
         if gained < 0:
-            # The counter starts again at 0 after max_energy_range_uj.
-            gained += int((zone / "max_energy_range_uj").read_text())
+            gained += span
         last.counter_microjoules, last.at_seconds = counter, now
-        last.total_joules += gained / _PER_JOULE
-        return (gained / _PER_JOULE / elapsed if elapsed > 0 else None), last.total_joules
+        last.total_joules += gained
+        return gained / elapsed, last.total_joules
 
     def _temperatures(self, missing: dict[str, str]) -> tuple[HostTemperature, ...]:
         found: list[HostTemperature] = []

@@ -110,6 +110,11 @@ def _card_slices(nvml: Nvml, handle: object, name: str) -> int:
     ]
     if slices:
         return max(slices)
+    return card_slices_by_name(name)
+
+
+def card_slices_by_name(name: str) -> int:
+    """Compute slices that MIG cuts a card of that name into, for a card that has MIG."""
     return next((count for pattern, count in _FEWER_SLICES if pattern.search(name)), _MOST_SLICES)
 
 

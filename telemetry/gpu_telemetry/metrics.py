@@ -200,6 +200,11 @@ def lost(identity: Mapping[str, Any], reason: str) -> GpuMetrics:
     return GpuMetrics(**identity, missing=dict.fromkeys(READINGS, reason))
 
 
+def is_lost(metrics: GpuMetrics) -> bool:
+    """Whether the device answers nothing at all any more."""
+    return len(metrics.missing) == len(READINGS) and set(metrics.missing.values()) == {"lost"}
+
+
 def _percent(part: float | None, whole: float | None) -> float | None:
     if part is None or not whole:
         return None

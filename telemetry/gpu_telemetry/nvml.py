@@ -5,6 +5,7 @@ nvidia-ml-py is imported on first use, so this module loads on a machine without
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -126,6 +127,11 @@ class Nvml:
             result = found(*arguments)
         except self.library.NVMLError as error:
             raise NvmlError(function, int(error.value)) from error
+        except getattr(self.library, "NVMLLibraryMismatchError", ()) as error:
+            # nvidia-ml-py's newest form of the function is newer than the driver; the older has a name of its own.
+            if function.endswith("_v2"):
+                raise NvmlError(function, 13) from error
+            return self.call(f"{function}_v2", *arguments)
         except UnicodeDecodeError as error:
             # nvidia-ml-py decodes names strictly; WSL2 hands out names that are not UTF-8.
             result = error.object
@@ -143,6 +149,11 @@ class Nvml:
             if error.code in DRIVER_LOST:
                 raise
             return None
+
+    def release(self, function: str, *arguments: Any) -> None:
+        """Give something back to NVML; a driver that is gone has taken it already."""
+        with suppress(NvmlError):
+            self.call(function, *arguments)
 
     def close(self) -> None:
         """Release NVML; a driver that is already gone is no error."""

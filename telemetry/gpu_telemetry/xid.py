@@ -62,7 +62,7 @@ class XidWatcher:
 
     def __exit__(self, *_: object) -> None:
         if self._nvml is not None:
-            self._nvml.optional("nvmlEventSetFree", self._events)
+            self._nvml.release("nvmlEventSetFree", self._events)
             self._nvml.close()
             self._nvml = None
 
