@@ -51,13 +51,12 @@ class Health:
             self.success, self._problem = True, None
             self.duration_seconds, self.last_success = duration_seconds, time.time()
 
-    def failed(self, error: CollectorError, duration_seconds: float) -> None:
+    def failed(self, error: CollectorError, duration_seconds: float, *, traceback: bool = False) -> None:
         """Note a reading that failed; logged when the one before it went well, or failed otherwise."""
         with self._lock:
             if self._problem != error.problem:
-                log.warning(
-                    "%s: %s%s", self.name, error.problem, f" ({error.detail})" if error.detail else ""
-                )
+                detail = f" ({error.detail})" if error.detail else ""
+                log.warning("%s: %s%s", self.name, error.problem, detail, exc_info=traceback)
             self.success, self._problem = False, error.problem
             self.duration_seconds = duration_seconds
 
@@ -73,16 +72,11 @@ class Health:
             yield
         except CollectorError as error:
             self.failed(error, time.perf_counter() - start)
-        except Exception as error:
-            if self._problem != _unexpected(error):
-                log.exception("%s: unexpected", self.name)
-            self.failed(CollectorError(_unexpected(error)), time.perf_counter() - start)
+        except Exception as error:  # noqa: BLE001 - one collector's mistake must not cost the others
+            mistake = CollectorError(f"a mistake in this program: {type(error).__name__}")
+            self.failed(mistake, time.perf_counter() - start, traceback=True)
         else:
             self.succeeded(time.perf_counter() - start)
-
-
-def _unexpected(error: Exception) -> str:
-    return f"a mistake in this program: {type(error).__name__}"
 
 
 def health_families(healths: Iterable[Health]) -> Iterator[Metric]:
