@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "check": "render:check",
+    "logs": "logs:logs",
+    "reload": "reload:reload",
     "render": "render:render",
+    "restart": "restart:restart",
+    "start": "start:start",
+    "status": "status:status",
+    "stop": "stop:stop",
+    "update": "restart:update",
 }
 """Command name to `module:function` in ds01_monitoring.commands; a module is imported when its command is used."""
 

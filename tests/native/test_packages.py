@@ -21,7 +21,7 @@ def complete(tmp_path: Path) -> Path:
     """A folder that has a suite already."""
     tree = tmp_path / "bookworm"
     tree.mkdir()
-    (tree / ".packages").write_text("prometheus 1.0\n")
+    (tree / ".packages").write_text("layout 2\nprometheus 1.0\n")
     return tmp_path
 
 
@@ -53,6 +53,38 @@ def test_no_link_of_the_web_page_leads_nowhere(bookworm: Path) -> None:
     assert [str(link) for link in links if not link.exists()] == []
 
 
+@pytest.mark.tools
+def test_alertmanager_finds_its_templates(bookworm: Path, tmp_path: Path) -> None:
+    """Debian's build, which looks for them below /usr/share, loads a configuration where nothing is installed."""
+    configuration = tmp_path / "alertmanager.yml"
+    configuration.write_text("route: {receiver: nobody}\nreceivers: [{name: nobody}]\n")
+
+    # Port 1 is privileged or free; it stops either way once the configuration is loaded.
+    done = command.run(
+        [
+            str(bookworm / "usr/bin/prometheus-alertmanager"),
+            f"--config.file={configuration}",
+            f"--storage.path={tmp_path}",
+            "--cluster.listen-address=",
+            "--web.listen-address=256.0.0.1:1",
+        ],
+        timeout=30,
+        check=False,
+    )
+
+    assert "Completed loading of configuration file" in done.stdout
+    assert "failed to parse templates" not in done.stdout
+    assert "Listening on" in done.stdout or "listen" in done.stdout.lower()
+
+
+def test_a_tree_of_another_version_is_made_anew(complete: Path, unreachable: packages.Source) -> None:
+    """After an upgrade of ours that unpacks differently, an old tree is not taken for a complete one."""
+    (complete / "bookworm/.packages").write_text("prometheus 1.0\n")
+
+    with pytest.raises(UserError, match="could not be fetched"):
+        packages.fetch("bookworm", complete)
+
+
 def test_what_is_there_is_not_fetched_again(complete: Path, unreachable: packages.Source) -> None:
     """A complete tree is used as it is, so that a second start needs no network."""
     assert complete / "bookworm" == packages.fetch("bookworm", complete)
@@ -76,7 +108,7 @@ def test_a_failed_update_leaves_what_is_there(complete: Path, unreachable: packa
     with pytest.raises(UserError):
         packages.fetch("bookworm", complete, update=True)
 
-    assert (complete / "bookworm/.packages").read_text() == "prometheus 1.0\n"
+    assert (complete / "bookworm/.packages").read_text() == "layout 2\nprometheus 1.0\n"
 
 
 def test_two_at_once_wait_for_each_other(complete: Path, unreachable: packages.Source) -> None:

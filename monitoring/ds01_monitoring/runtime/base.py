@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ds01_monitoring.context import Context
+
 State = Literal["running", "starting", "failing", "stopped", "stray", "not installed"]
 """`failing`: it ends again and again, and is tried again with pauses. `stray`: it runs, but nobody keeps it up."""
 
@@ -38,6 +40,16 @@ class Runtime(Protocol):
     """One way of running the services of one state directory."""
 
     name: str
+
+    def prepare(self, context: Context, say: Say) -> None:
+        """Everything that can fail before anything is changed: programs, ports, permissions.
+
+        Raises:
+            UserError: The stack cannot run here as configured; says what is in the way.
+        """
+
+    def search_path(self) -> str | None:
+        """Where promtool and amtool are looked for, as PATH; None = where the check looks by itself."""
 
     def up(self, say: Say) -> None:
         """Start what does not run, and apply the rendered configuration to what does; safe to repeat.

@@ -10,16 +10,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ds01_monitoring.errors import UserError
-from ds01_monitoring.runtime import child, logfiles, processes
+from ds01_monitoring.paths import StateDir
+from ds01_monitoring.runtime import child, logfiles, ports, processes
 from ds01_monitoring.runtime.base import ServiceStatus, State
 from ds01_monitoring.runtime.supervisor import NAME, Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator
 
-    from ds01_monitoring.paths import StateDir
+    from ds01_monitoring.context import Context
     from ds01_monitoring.runtime.base import Say
+    from ds01_monitoring.runtime.ports import Listener
     from ds01_monitoring.runtime.programs import Programs
 
 SERVERS = ("prometheus", "alertmanager")
@@ -46,6 +47,15 @@ class NativeRuntime:
         self.supervisor = Supervisor(state)
 
     # -- Runtime: what each does is said there ----------------------------------------------------------------------------
+
+    def prepare(self, context: Context, say: Say) -> None:
+        """See `Runtime.prepare`."""
+        self.programs.fetch(say)
+        self._free_ports(context)
+
+    def search_path(self) -> str:
+        """See `Runtime.search_path`."""
+        return self.programs.path()
 
     def up(self, say: Say) -> None:
         """See `Runtime.up`."""
@@ -113,12 +123,7 @@ class NativeRuntime:
             yield
 
     def _up(self, say: Say) -> None:
-        for folder in (
-            self.state.run,
-            self.state.logs,
-            self.state.data,
-            *map(self._data, self.supervisor.programs()),
-        ):
+        for folder in (self.state.run, self.state.logs, self.state.data):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)
         if self.supervisor.answers():
@@ -144,8 +149,27 @@ class NativeRuntime:
             processes.forget(self.state.run, service)
             self.supervisor.start_program(service)
 
-    def _data(self, service: str) -> Path:
-        return self.state.data / service
+    def _free_ports(self, context: Context) -> None:
+        """Refuse ports that somebody else listens on, with the name of who does."""
+        wanted = {
+            int(address.rpartition(":")[2]): job
+            for job, address in context.addresses.items()
+            if job in context.jobs
+        }
+        settings = context.settings
+        if settings.dcgm.address and not context.demo:
+            wanted = {port: job for port, job in wanted.items() if job != "dcgm-exporter"}
+        if not context.extra.get("supervise_exporter", True):
+            wanted.pop(settings.exporter.port, None)
+        ours = {process.pid for process in processes.read_all(self.state.run) if process.alive()}
+        taken = {
+            port: listener for port, listener in ports.listeners(wanted).items() if listener.pid not in ours
+        }
+        if taken:
+            told = "; ".join(
+                f"{port} ({wanted[port]}) by {listener}" for port, listener in sorted(taken.items())
+            )
+            raise UserError(f"ports are taken: {told}", hint=_port_hint(self.state, taken.values()))
 
     def _known(self, service: str) -> str:
         names = self.supervisor.programs()
@@ -219,6 +243,18 @@ class NativeRuntime:
             line for _, line in logfiles.last({name: self.state.logs / f"{name}.log"}, 5) if line.strip()
         ]
         return lines[-1] if lines else "none"
+
+
+def _port_hint(state: StateDir, taken: Iterable[Listener]) -> str:
+    """What to do about taken ports; another stack of ours is the likely reason."""
+    pids = {listener.pid for listener in taken}
+    for other, command in (
+        (state.demo, "monitoring-manage stop --demo"),
+        (StateDir(state.root.parent), "monitoring-manage stop"),
+    ):
+        if any(process.pid in pids and process.alive() for process in processes.read_all(other.run)):
+            return command
+    return "stop that program, or give this one other ports under `ports:` (`exporter: {port: …}`) in monitoring.yaml"
 
 
 def _inherited() -> dict[str, str]:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from ds01_monitoring import command
 from ds01_monitoring.errors import UserError
+from ds01_monitoring.runtime.relocate import relocate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,9 @@ SERVERS = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter")
 # What the servers' own files link to: Debian replaces bundled scripts and fonts by links into
 # these packages, and Prometheus 2.42 answers 500 on its page where a link leads nowhere.
 COMPANIONS = re.compile(r"(libjs-|node-|fonts-)[a-z0-9.+-]+|promtool")
+
+LAYOUT = "layout 2"
+"""First line of a complete tree's mark; a tree with another one is made anew."""
 
 UPDATE_SECONDS = 300
 DOWNLOAD_SECONDS = 600
@@ -142,12 +146,13 @@ def fetch(
     into.mkdir(parents=True, exist_ok=True)
     tree = into / suite
     with _alone(into / f".{suite}.lock", say):
-        if (tree / ".packages").is_file() and not update:
+        installed = _installed(tree)
+        if installed and not update:
             return tree
         work = into / f".{suite}.work"
         shutil.rmtree(work, ignore_errors=True)
         try:
-            _build(source_of(suite), work, installed=_installed(tree), say=say)
+            _build(source_of(suite), work, installed=installed, say=say)
             if (work / "tree").is_dir():
                 _replace(tree, work / "tree")
         finally:
@@ -156,8 +161,10 @@ def fetch(
 
 
 def _installed(tree: Path) -> list[str]:
+    """`name version` of each package of a complete tree; none where it was made by another version of us."""
     mark = tree / ".packages"
-    return mark.read_text().splitlines() if mark.is_file() else []
+    layout, *packages = mark.read_text().splitlines() if mark.is_file() else [""]
+    return packages if layout == LAYOUT else []
 
 
 def _build(source: Source, work: Path, *, installed: list[str], say: Callable[[str], None]) -> None:
@@ -177,7 +184,8 @@ def _build(source: Source, work: Path, *, installed: list[str], say: Callable[[s
     for deb in sorted(debs.glob("*.deb")):
         command.run(["dpkg-deb", "-x", str(deb), str(tree)], timeout=120)
     tree.chmod(0o755)  # Packages carry the mode of `/`; some of them a narrow one.
-    (tree / ".packages").write_text("".join(f"{entry}\n" for entry in offered))
+    relocate(tree)
+    (tree / ".packages").write_text("".join(f"{entry}\n" for entry in [LAYOUT, *offered]))
 
 
 def _replace(tree: Path, new: Path) -> None:

@@ -1,0 +1,64 @@
+"""`restart` and `update`: stop and start with the configuration, or the programs, of now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ds01_monitoring.commands.start import put_in_force, timeout_option, wait_until_ready
+from ds01_monitoring.commands.stop import demo_option
+
+if TYPE_CHECKING:
+    from ds01_monitoring.cli import App
+
+
+@click.command()
+@click.argument("service", required=False)
+@demo_option
+@timeout_option
+@click.pass_obj
+def restart(app: App, service: str | None, demo: bool, timeout: float) -> None:
+    """Stop and start everything, or one SERVICE, with a changed configuration applied."""
+    from ds01_monitoring import deployment as deployments  # noqa: PLC0415 - the parser need not wait for it.
+    from ds01_monitoring import stack as stacks  # noqa: PLC0415
+    from ds01_monitoring.screen import Screen  # noqa: PLC0415
+
+    screen = Screen()
+    running = deployments.one(app.state, demo=demo)
+    stack = stacks.again(app.settings, running, app.state)
+    with screen.step("programs and ports") as step:
+        stack.control.prepare(stack.context, step.say)
+    put_in_force(screen, stack)
+    deployment = stack.deployment()
+    with screen.step(f"restarting {service or 'everything'}") as step:
+        stack.control.restart(service, step.say)
+        deployment.write()
+        step.result = f"restarted {service or 'everything'}"
+    wait_until_ready(screen, deployment, timeout)
+
+
+@click.command()
+@demo_option
+@timeout_option
+@click.pass_obj
+def update(app: App, demo: bool, timeout: float) -> None:
+    """Get newer programs or images and run them."""
+    from ds01_monitoring import deployment as deployments  # noqa: PLC0415
+    from ds01_monitoring import stack as stacks  # noqa: PLC0415
+    from ds01_monitoring.screen import Screen  # noqa: PLC0415
+
+    screen = Screen()
+    running = deployments.find(app.state, demo=demo)
+    planned = [stacks.again(app.settings, deployment, app.state) for deployment in running]
+    for stack in planned or [stacks.plan(app.settings, app.state, demo=demo)]:
+        with screen.step("newer programs") as step:
+            stack.control.prepare(stack.context, step.say)
+        put_in_force(screen, stack)
+        with screen.step("updating") as step:
+            stack.control.update(step.say)
+            step.result = "up to date"
+        if planned:
+            deployment = stack.deployment()
+            deployment.write()
+            wait_until_ready(screen, deployment, timeout)

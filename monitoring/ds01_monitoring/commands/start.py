@@ -1,0 +1,114 @@
+"""`start`: everything up, and the reader told where to look."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from ds01_monitoring.check import Finding
+    from ds01_monitoring.cli import App
+    from ds01_monitoring.deployment import Deployment
+    from ds01_monitoring.screen import Screen
+    from ds01_monitoring.stack import Stack
+
+timeout_option = click.option(
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait until everything is ready.",
+)
+
+
+@click.command()
+@click.option("--demo", is_flag=True, help="Watch a simulated GPU server instead of this one.")
+@click.option("--runtime", type=click.Choice(["compose", "native"]), help="Whatever the configuration says.")
+@timeout_option
+@click.pass_obj
+def start(app: App, demo: bool, runtime: str | None, timeout: float) -> None:
+    """Start everything and wait until it is ready; safe to repeat."""
+    from ds01_monitoring import stack as stacks  # noqa: PLC0415 - the parser of options need not wait for it.
+    from ds01_monitoring.screen import Screen  # noqa: PLC0415
+
+    screen = Screen()
+    began = time.monotonic()
+    stack = stacks.plan(app.settings, app.state, demo=demo, runtime=runtime)
+    screen.line(f"runtime {stack.runtime.value}: {stack.runtime.reason}")
+    screen.line(f"hardware {stack.hardware.value}: {stack.hardware.reason}")
+    deployment = launch(screen, stack, timeout)
+    screen.line(f"Everything is ready after {time.monotonic() - began:.1f} s.")
+    show_pages(screen, deployment)
+
+
+def launch(screen: Screen, stack: Stack, timeout: float) -> Deployment:
+    """Bring a stack up, step by step."""
+    with screen.step("programs and ports") as step:
+        stack.control.prepare(stack.context, step.say)
+    put_in_force(screen, stack)
+    deployment = stack.deployment()
+    with screen.step("services") as step:
+        deployment.write()
+        stack.control.up(step.say)
+        step.result = (
+            f"services: {', '.join(service.name for service in stack.control.status() if service.pid)}"
+        )
+    wait_until_ready(screen, deployment, timeout)
+    return deployment
+
+
+def put_in_force(screen: Screen, stack: Stack) -> None:
+    """Render, check and swap; warnings are shown, errors end the command."""
+    with screen.step("configuration") as step:
+        tree, findings = stack.deploy()
+        step.result = f"configuration: {len(tree.sources)} files, checked"
+    tell(screen, findings)
+
+
+def tell(screen: Screen, findings: list[Finding]) -> None:
+    """Show warnings about the configuration."""
+    for finding in findings:
+        screen.console.print(str(finding), style="yellow", markup=False)
+
+
+def wait_until_ready(screen: Screen, deployment: Deployment, timeout: float) -> None:
+    """Wait for all checks, then ask each exporter once."""
+    from ds01_monitoring import readiness  # noqa: PLC0415
+
+    with screen.step("waiting until everything is ready") as step:
+        health = readiness.wait(deployment, timeout, step.say)
+        pending = sum(check.area == "targets" for check in health.pending)
+        step.result = f"ready: {len(health.checks) - len(health.pending)} checks passed"
+        if pending:
+            step.result += f"; Prometheus asks {pending} targets for the first time within 30 s"
+    with screen.step("asking each exporter") as step:
+        counts = readiness.ask_exporters(deployment)
+        step.result = "exporters answer: " + ", ".join(
+            f"{job} {count} samples" for job, count in counts.items()
+        )
+
+
+def show_pages(screen: Screen, deployment: Deployment) -> None:
+    """Where to look, with which password, and how to get there from elsewhere."""
+    from ds01_monitoring.pages import pages, tunnel  # noqa: PLC0415
+
+    found = pages(deployment)
+    screen.line()
+    for page in found:
+        screen.line(f"  [bold]{page.job:<13}[/] {page.url}  [dim]{page.shows}[/]")
+    if "grafana" not in deployment.addresses:
+        screen.line(
+            "  [bold]grafana      [/] [dim]not installed; optional, install it to see the dashboards[/]"
+        )
+    if deployment.local_auth:
+        secrets = deployment.state.secrets
+        screen.line(f"  [bold]user[/] ds01, [bold]password in[/] {secrets / 'http_password'}")
+        if "grafana" in deployment.addresses:
+            screen.line(f"  [bold]grafana's password in[/] {secrets / 'grafana_admin_password'}")
+    if found:
+        screen.line(f"  from your own computer: {tunnel(found, deployment)}")
+    flag = " --demo" if deployment.demo else ""
+    screen.line(f"  then: monitoring-status, monitoring-manage logs, monitoring-manage stop{flag}")

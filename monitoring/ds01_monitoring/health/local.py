@@ -1,0 +1,62 @@
+"""What this machine itself tells: processes or containers, and the disk."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+from ds01_monitoring.health.checks import Check
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ds01_monitoring.deployment import Deployment
+    from ds01_monitoring.http import Client
+    from ds01_monitoring.runtime.base import ServiceStatus
+
+GIB = 2**30
+# Prometheus needs room to compact its blocks; below these it may stop to store.
+LEAST_FREE_BYTES = 1 * GIB
+LOW_FREE_RATIO, LOW_FREE_BYTES = 0.05, 20 * GIB
+
+
+def services(deployment: Deployment, _client: Client) -> Iterator[Check]:
+    """Every process or container of the stack."""
+    for status in deployment.control().status():
+        yield _service(status)
+
+
+def _service(status: ServiceStatus) -> Check:
+    if status.state == "not installed":
+        return Check("services", status.name, "absent", f"not installed: {status.detail}")
+    if status.state in {"running", "starting"}:
+        age = f", up {_age(time.time() - status.since)}" if status.since else ""
+        return Check("services", status.name, "ok", f"pid {status.pid}{age}" if status.pid else status.detail)
+    hints = {"failing": f"monitoring-manage logs {status.name}"}
+    detail = f"{status.state}: {status.detail}" if status.detail else status.state
+    return Check(
+        "services", status.name, "failed", detail, hints.get(status.state, "monitoring-manage start")
+    )
+
+
+def _age(seconds: float) -> str:
+    whole = max(0, int(seconds))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if whole >= size:
+            return f"{whole // size} {unit}"
+    return f"{whole} s"
+
+
+def disk(deployment: Deployment, _client: Client) -> Iterator[Check]:
+    """Room on the file system that holds the series."""
+    usage = shutil.disk_usage(deployment.state.root)
+    detail = f"{usage.free / GIB:.1f} of {usage.total / GIB:.1f} GiB free below {deployment.state.root}"
+    low = usage.free < LEAST_FREE_BYTES or (
+        usage.free < LOW_FREE_BYTES and usage.free < usage.total * LOW_FREE_RATIO
+    )
+    if low:
+        hint = "make room, or lower prometheus.retention_size and run monitoring-manage restart"
+        yield Check("disk", "free space", "failed", detail, hint)
+    else:
+        yield Check("disk", "free space", "ok", detail)

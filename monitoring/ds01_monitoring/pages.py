@@ -1,0 +1,60 @@
+"""Which addresses of a running stack show something to a person."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ds01_monitoring.http import Client, Unreachable
+
+if TYPE_CHECKING:
+    from ds01_monitoring.deployment import Deployment
+
+QUERY = "/graph?g0.expr=ds01%3Aallocation_utilization%3Aratio&g0.tab=1"
+# Job, path, what a person finds there.
+CANDIDATES = (
+    ("grafana", "/", "dashboards"),
+    ("prometheus", QUERY, "who uses what: queries, targets, alerts"),
+    ("alertmanager", "/", "alerts and silences"),
+)
+NO_PAGE = "does not include a web"  # Debian's Alertmanager, on the page that says so.
+
+
+@dataclass(frozen=True)
+class Page:
+    """An address for a browser."""
+
+    job: str
+    url: str
+    shows: str
+
+
+def pages(deployment: Deployment) -> list[Page]:
+    """The addresses that answer with a page."""
+    client = Client(deployment.password())
+    return [
+        Page(job, f"http://localhost:{_port(deployment, job)}{path}", shows)
+        for job, path, shows in CANDIDATES
+        if job in deployment.addresses and _has_page(client, deployment.addresses[job], path)
+    ]
+
+
+def tunnel(found: list[Page], deployment: Deployment) -> str:
+    """The command that brings the pages to the reader's own computer."""
+    ports = [_port(deployment, page.job) for page in found]
+    forwards = " ".join(f"-L {port}:localhost:{port}" for port in ports)
+    return f"ssh {forwards} {getpass.getuser()}@{socket.getfqdn()}"
+
+
+def _port(deployment: Deployment, job: str) -> int:
+    return int(deployment.addresses[job].rpartition(":")[2])
+
+
+def _has_page(client: Client, address: str, path: str) -> bool:
+    try:
+        reply = client.get(address, path)
+    except Unreachable:
+        return False
+    return reply.status < 400 and NO_PAGE not in reply.text

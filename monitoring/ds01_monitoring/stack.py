@@ -1,0 +1,109 @@
+"""One stack before it runs: its settings, its place, and what was decided about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ds01_monitoring import context as contexts
+from ds01_monitoring import detect
+from ds01_monitoring.deployment import Deployment, runtime_for
+from ds01_monitoring.detect import Found
+
+if TYPE_CHECKING:
+    from ds01_monitoring.check import Finding
+    from ds01_monitoring.config import Settings
+    from ds01_monitoring.context import Context
+    from ds01_monitoring.paths import StateDir
+    from ds01_monitoring.runtime.base import Runtime
+    from ds01_monitoring.tree import RenderedTree
+
+EXPORTER_UNIT = Path("/etc/systemd/system/ds01-exporter.service")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What `start`, `restart` and `reload` work on.
+
+    Attributes:
+        context: The settings, resolved for this machine.
+        runtime: Which runtime, and why.
+        hardware: Which source of GPU metrics, and why.
+        control: The runtime itself.
+    """
+
+    context: Context
+    runtime: Found
+    hardware: Found
+    control: Runtime
+
+    def deploy(self) -> tuple[RenderedTree, list[Finding]]:
+        """Render, check and put in force; see `ds01_monitoring.deploy.deploy`."""
+        from ds01_monitoring.deploy import deploy  # noqa: PLC0415 - Jinja2 is not for every command.
+
+        return deploy(
+            self.context.settings,
+            self.context.state,
+            tools_required=True,
+            search_path=self.control.search_path(),
+            runtime=self.context.runtime,
+            hardware=self.context.hardware,
+            demo=self.context.demo,
+            addresses=self.context.addresses,
+            extra=self.context.extra,
+        )
+
+    def deployment(self) -> Deployment:
+        """The record of it."""
+        settings, context = self.context.settings, self.context
+        here = contexts.default_addresses(settings, "native")
+        return Deployment(
+            state=context.state,
+            runtime=context.runtime,
+            hardware=context.hardware,
+            demo=context.demo,
+            local_auth=settings.security.local_auth,
+            host=settings.site.host,
+            addresses={job: here[job] for job in context.jobs},
+        )
+
+
+def plan(settings: Settings, state: StateDir, *, demo: bool = False, runtime: str | None = None) -> Stack:
+    """Decide what the configuration leaves open.
+
+    Args:
+        settings: The site's configuration.
+        state: The site's state directory; the demo lies inside it.
+        demo: Plan the simulated server instead.
+        runtime: Use this one whatever the configuration says.
+    """
+    place = state.demo if demo else state
+    chosen = Found(runtime, "asked for on the command line") if runtime else _runtime(settings, demo=demo)
+    hardware = (
+        Found("dcgm", "the demo plays dcgm-exporter") if demo else detect.hardware(settings, chosen.value)
+    )
+    context = contexts.resolve(
+        settings,
+        place,
+        runtime=chosen.value,
+        hardware=hardware.value,
+        demo=demo,
+        extra={"supervise_exporter": demo or _supervised(settings)},
+    )
+    return Stack(context, chosen, hardware, runtime_for(chosen.value, place, state.bin))
+
+
+def again(settings: Settings, deployment: Deployment, state: StateDir) -> Stack:
+    """The plan of a stack that was started already, with the configuration of now."""
+    return plan(settings, state, demo=deployment.demo, runtime=deployment.runtime)
+
+
+def _runtime(settings: Settings, *, demo: bool) -> Found:
+    return Found("native", "the demo needs no Docker") if demo else detect.runtime(settings)
+
+
+def _supervised(settings: Settings) -> bool:
+    """Whether the exporter is a process of ours: `auto` leaves it to systemd where the unit is installed."""
+    deployment = settings.exporter.deployment
+    return deployment == "process" or (deployment == "auto" and not EXPORTER_UNIT.exists())
