@@ -16,7 +16,7 @@ A panel has one key that names its kind and holds its title, and up to eleven ot
 | `width` | of 24; without it the panels of a row share what is left |
 | `raw` | Grafana's own JSON, merged over everything above |
 
-All but `text` need `description`, `query` and `novalue`.
+All but `text` need `description`, `query` and `novalue`. `word-timeline` asks for series with the labels `row` and `word`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _LINES = {
 }
 _LINE = {
     "drawStyle": "line",
-    "fillOpacity": 8,
+    "fillOpacity": 0,
     "lineInterpolation": "linear",
     "lineWidth": 1,
     "showPoints": "never",
@@ -98,6 +98,18 @@ _TIMELINE = {
     "showValue": "auto",
     "tooltip": {"mode": "single", "sort": "none"},
 }
+# From rows of time, row and word to one column of words for each row, in the order of time.
+_WORDS = (
+    {"id": "sortBy", "options": {"fields": {}, "sort": [{"field": "Time"}]}},
+    {"id": "groupingToMatrix", "options": {"columnField": "row", "rowField": "Time", "valueField": "word"}},
+    {
+        "id": "convertFieldType",
+        "options": {
+            "conversions": [{"destinationType": "time", "targetField": "Time\\row"}], "fields": {},
+        },
+    },
+)  # fmt: skip
+_TABLE = {"cellHeight": "sm", "frameIndex": 0, "showHeader": True}
 _CELLS = {"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False}
 
 
@@ -111,6 +123,9 @@ class Kind:
         custom: Its field settings.
         instant: Asks for the end of the time range only.
         colour: How series are coloured while no thresholds are given.
+        step: Shortest step of its queries.
+        format: `table`, or `time_series` with a name for each series.
+        transformations: What Grafana does to the answers before it draws them.
     """
 
     type: str
@@ -118,6 +133,9 @@ class Kind:
     custom: dict[str, Any] = field(default_factory=dict)
     instant: bool = True
     colour: dict[str, Any] = field(default_factory=lambda: {"mode": "palette-classic"})
+    step: str = STEP
+    format: str = "time_series"
+    transformations: tuple[dict[str, Any], ...] = ()
 
 
 _PLAIN = {"fixedColor": "text", "mode": "fixed"}
@@ -133,12 +151,16 @@ KINDS = {
     "bars": Kind(
         "timeseries", _LINES,
         {**_LINE, "drawStyle": "bars", "fillOpacity": 80, "stacking": {"group": "A", "mode": "normal"}},
-        instant=False,
+        instant=False, step="1d",
     ),
     "bargauge": Kind("bargauge", _BARGAUGE),
     "piechart": Kind("piechart", _PIE),
     "state-timeline": Kind("state-timeline", _TIMELINE, {"fillOpacity": 75, "lineWidth": 0}, instant=False),
-    "table": Kind("table", {"cellHeight": "sm", "frameIndex": 0, "showHeader": True}, _CELLS, colour=_PLAIN),
+    "word-timeline": Kind(
+        "state-timeline", _TIMELINE, {"fillOpacity": 75, "lineWidth": 0},
+        instant=False, format="table", transformations=_WORDS,
+    ),
+    "table": Kind("table", _TABLE, _CELLS, colour=_PLAIN, format="table"),
     "text": Kind("text", {"content": "", "mode": "markdown"}, colour=_PLAIN),
 }  # fmt: skip
 
@@ -166,6 +188,8 @@ def panel(node: Node, number: int, grid: dict[str, int]) -> dict[str, Any]:
     }
     if "query" in keys:
         made["targets"] = targets(keys, kind)
+    if kind.transformations:
+        made["transformations"] = copy.deepcopy(list(kind.transformations))
     if "columns" in keys:
         names = list(keys["query"].value) if isinstance(keys["query"].value, dict) else []
         made["transformations"] = column_transformations(keys["columns"], names)
@@ -206,9 +230,9 @@ def targets(keys: dict[str, Node], kind: Kind) -> list[dict[str, Any]]:
             "datasource": DATASOURCE,
             "editorMode": "code",
             "expr": expr,
-            "format": "table" if kind.type == "table" else "time_series",
+            "format": kind.format,
             "instant": kind.instant,
-            "interval": STEP,
+            "interval": kind.step,
             "legendFormat": legend,
             "range": not kind.instant,
         }
