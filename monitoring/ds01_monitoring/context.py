@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ds01_monitoring import detect, secrets
+from ds01_monitoring import demo as demos
+from ds01_monitoring import detect, inventory, secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,6 +81,7 @@ class Context:
             "dcgm_exporter_version": exporter,
             "dcgm_version": dcgm,
             "exporter_env": exporter_environment(self),
+            "inventory": inventory.read(self.state),
             **{name: value for name, value in self.extra.items() if name != "exporter_env"},
         }
 
@@ -110,7 +112,13 @@ def resolve(
     addresses: Mapping[str, str] | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> Context:
-    """Decide what the configuration leaves open; `addresses` overrides single jobs."""
+    """Decide what the configuration leaves open; `addresses` overrides single jobs.
+
+    The demo has its own data and people and runs natively unless told otherwise.
+    """
+    if demo:
+        settings = demos.settings(settings, state)
+        runtime = runtime or "native"
     runtime = runtime or detect.runtime(settings).value
     hardware = hardware or ("dcgm" if demo else detect.hardware(settings, runtime).value)
     wanted = {"ds01-exporter", "node-exporter", "prometheus", "alertmanager"}
@@ -165,6 +173,8 @@ def exporter_environment(context: Context) -> dict[str, str]:
         "DS01_EXPORTER_PORT": str(settings.exporter.port),
         "DOCKER_HOST": _docker_host(allocations.docker),
         "DS01_TOPOLOGY": "nvml",
+        "DS01_CGROUP_ROOT": "/sys/fs/cgroup",
+        **(demos.exporter_environment(context.state) if context.demo else {}),
         **context.extra.get("exporter_env", {}),
     }
     if settings.security.local_auth:

@@ -50,6 +50,15 @@ def test_an_empty_file_or_key_means_the_default(text):
         ("notify: {mail: {smarthost: 'a:25', to: [a@b.org]}}\n", "notify.mail.from: is missing"),
         ("notify: {mail: {smarthost: 'a:25', from: root, to: [a@b.org]}}\n", "'root' is not a mail address"),
         ("allocations: {state_file: here.json}\n", "'here.json' is not absolute; start it with /"),
+        (
+            "notify: {mail: {smarthost: 'a:25', from: a@b.org, to: [a@b.org], username: x}}",
+            "site.yaml:1: notify.mail: username is given and password_file is not",
+        ),
+        ("notify:\n  users: {enabled: true}\n", "site.yaml:1: notify: users.enabled needs notify.mail"),
+        (
+            "notify: {quiet_hours: {holidays: [{first: 2027-01-02, last: 2027-01-01}]}}",
+            "2027-01-02 is after 2027-01-01",
+        ),
         ("a: [1\n", "not YAML"),
         ("- 1\n", "site.yaml: must be a mapping of settings"),
     ],

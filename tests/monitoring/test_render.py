@@ -289,3 +289,25 @@ def test_the_counters_file_fits_the_image(settings, state):
     assert "CLOCK_THROTTLE_REASONS" in counters("x:3.3.5-3.4.1-ubuntu22.04")
     assert "REASONS" not in counters("x:latest")
     assert "DCGM_EXP_XID_ERRORS_TOTAL" not in counters("x:4.5.3-4.8.2-distroless")
+
+
+def test_the_demo_has_nothing_of_the_sites(state, tmp_path):
+    """No receiver, no remote storage, no file of the real allocator; and every series says that it is simulated."""
+    site = parse_settings(
+        "notify: {mail: {smarthost: 'm:25', from: a@b.org, to: [c@d.org]}}\n"
+        "prometheus: {remote_write: [{url: 'http://x'}]}\ndcgm: {address: 'gpu02:9400'}\n"
+    )
+    tree = render(site, state.demo, demo=True)
+
+    assert tree.context.runtime == "native"
+    jobs = scrape_jobs(tree)
+    assert jobs["dcgm-exporter"]["static_configs"] == [
+        {"targets": ["127.0.0.1:9400"], "labels": {"host": "demo"}}
+    ]
+    everything = b"".join(text for text, _ in content(tree.path).values())
+    for word in (b"c@d.org", b"remote_write", b"gpu02", b"/var/lib/ds01"):
+        assert word not in everything
+    assert (
+        f'DS01_STATE_FILE="{state.demo.data}/demo/state/gpu-state.json"'
+        in (tree.path / "exporter.env").read_text()
+    )

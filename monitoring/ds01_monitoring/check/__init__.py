@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ds01_monitoring.check import alerts, site, tools
+from ds01_monitoring.check import alerts, names, panels, site, tools
 from ds01_monitoring.check.findings import Finding
 
 if TYPE_CHECKING:
@@ -25,5 +25,7 @@ def check(tree: RenderedTree, *, path: str | None = None) -> list[Finding]:
         *tools.check(tree, found),
         *site.check(tree, tools.version(found.get("amtool"))),
         *alerts.check(tree),
+        *names.check(tree),
+        *panels.check_ranges(tree),
     ]
     return sorted(findings, key=lambda finding: finding.level)

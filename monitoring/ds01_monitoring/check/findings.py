@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -42,17 +43,25 @@ def warning(problem: str, *, place: str = "", hint: str = "", untested: bool = F
     return Finding("warning", problem, place, hint, untested)
 
 
-def source_place(tree: RenderedTree, name: str, needle: str = "") -> str:
+def source_place(tree: RenderedTree, name: str, needle: str = "", *, after: str = "") -> str:
     """Where a person edits what the rendered file `name` says: its template, and the line that holds `needle`.
 
-    The rendered file itself, where the template makes the text up.
+    The first such line at or below the one that holds `after`, where there is one. The rendered
+    file itself, where the template makes the text up.
     """
     source = tree.sources.get(name)
     candidates = [source, tree.path / name] if source else [tree.path / name]
     for path in candidates:
-        if not needle:
-            return str(path)
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            if needle in line:
-                return f"{path}:{number}"
-    return str(candidates[-1])
+        line = _line(path.read_text(encoding="utf-8").splitlines(), needle, after)
+        if line:
+            return f"{path}:{line}"
+    return str(candidates[0])
+
+
+def _line(lines: list[str], needle: str, after: str) -> int:
+    """Number of the line wanted, 0 where there is none."""
+    word = re.compile(rf"(?<![\w:]){re.escape(needle)}(?![\w:])")
+    begin = next((number for number, line in enumerate(lines) if after and after in line), -1)
+    order = [*range(max(begin, 0), len(lines)), *range(max(begin, 0))]
+    found = next((number for number in order if needle and word.search(lines[number])), begin)
+    return found + 1

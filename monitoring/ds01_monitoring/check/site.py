@@ -94,14 +94,6 @@ def _receivers(notify: Notify, alertmanager: tuple[int, ...]) -> Iterator[Findin
                 f"{key}: Alertmanager {found} has no {feature}; {wanted} or later is needed",
                 hint=f"install Alertmanager {wanted} or later, or use notify.mail or notify.slack",
             )
-    if notify.mail and notify.mail.username and not notify.mail.password_file:
-        yield error("notify.mail.username: has no password_file", hint="set notify.mail.password_file")
-    if notify.users.enabled and notify.mail is None:
-        yield error(
-            "notify.users.enabled: needs notify.mail", hint="set notify.mail: it carries the users' mail too"
-        )
-    if notify.users.enabled and not notify.users.domain and not notify.users.addresses:
-        yield error("notify.users: has neither domain nor addresses", hint="set notify.users.domain")
 
 
 def _calendar(notify: Notify, today: dt.date) -> Iterator[Finding]:
@@ -113,11 +105,6 @@ def _calendar(notify: Notify, today: dt.date) -> Iterator[Finding]:
             f"notify.quiet_hours.time_zone: there is no time zone {quiet.time_zone!r}",
             hint="use a name like Europe/Berlin, or UTC",
         )
-    for holiday in quiet.holidays:
-        if holiday.last < holiday.first:
-            yield error(
-                f"notify.quiet_hours.holidays: {holiday.first} is after {holiday.last}", hint="swap them"
-            )
     if quiet.holidays and max(holiday.last for holiday in quiet.holidays) < today:
         yield warning("notify.quiet_hours.holidays: all have passed", hint="add those of the coming year")
     for entry in notify.users.exceptions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from ds01_monitoring.config.types import AbsolutePath, Address, Duration, MailAddress, Section
 
@@ -33,6 +33,12 @@ class Mail(Section):
     password_file: AbsolutePath | None = None
     ca_file: AbsolutePath | None = None
     require_tls: bool = True
+
+    @model_validator(mode="after")
+    def _name_has_password(self) -> Mail:
+        if self.username and not self.password_file:
+            raise ValueError("username is given and password_file is not")
+        return self
 
 
 class Chat(Section):
@@ -88,6 +94,12 @@ class Holiday(Section):
     last: dt.date
     name: str = ""
 
+    @model_validator(mode="after")
+    def _first_comes_first(self) -> Holiday:
+        if self.last < self.first:
+            raise ValueError(f"{self.first} is after {self.last}")
+        return self
+
 
 class QuietHours(Section):
     """When users get no mail."""
@@ -109,3 +121,11 @@ class Notify(Section):
     heartbeat: Heartbeat | None = None
     users: Users = Users()
     quiet_hours: QuietHours = QuietHours()
+
+    @model_validator(mode="after")
+    def _users_can_be_reached(self) -> Notify:
+        if self.users.enabled and self.mail is None:
+            raise ValueError("users.enabled needs notify.mail, whose server carries the users' mail too")
+        if self.users.enabled and not self.users.domain and not self.users.addresses:
+            raise ValueError("users.enabled needs users.domain or users.addresses to know whom to write to")
+        return self

@@ -1,0 +1,205 @@
+"""The check: names that nobody makes, secrets that are none, receivers that the server lacks."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+
+import pytest
+
+from ds01_monitoring.check import check, names, panels, site
+from ds01_monitoring.config.load import parse_settings
+from ds01_monitoring.render import render
+from ds01_monitoring.templates import Templates
+
+
+def problems(settings, state, **options):
+    """What `site.check` finds, as text."""
+    tree = render(settings, state, runtime="native", hardware="none")
+    return [str(finding) for finding in site.check(tree, options.get("version", ()), options.get("today"))]
+
+
+@pytest.fixture
+def edited(tmp_path, settings, state):
+    """Renders with one more rule file or dashboard."""
+
+    def render_with(name, text):
+        root = tmp_path / "templates"
+        for room in ("prometheus", "alertmanager", "grafana", "monitoring"):
+            (root / room).mkdir(parents=True, exist_ok=True)
+        ship = Templates().root
+        for file in (
+            "prometheus/dcgm-counters.csv.j2",
+            "monitoring/exporter.env.j2",
+            "monitoring/supervisord.conf.j2",
+        ):
+            (root / file).write_text((ship / file).read_text())
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+        return render(settings, state, templates=Templates(root)), root / name
+
+    return render_with
+
+
+def rule(expr, *, labels="severity: warning, notify: mail", summary="It is so."):
+    """A rule file with one alert."""
+    return (
+        "groups:\n  - name: test\n    rules:\n      - record: ds01:other:ratio\n        expr: max by (host) (up)\n"
+        f"      - alert: DS01Test\n        expr: |\n          {expr}\n"
+        f"        labels: {{{labels}}}\n        annotations: {{summary: '{summary}'}}\n"
+    )
+
+
+def test_what_ships_names_nothing_that_does_not_exist(settings, state, tools):
+    """Rules, dashboards and receivers as they ship raise no error and no warning."""
+    for hardware in ("dcgm", "nvml", "none"):
+        tree = render(settings, state, hardware=hardware)
+
+        assert [str(finding) for finding in check(tree, path=str(tools))] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (rule("ds01_gpu_utilisation > 1"), "DS01Test: nobody exports or records ds01_gpu_utilisation"),
+        (rule('up{jop="x"} == 0'), "DS01Test: up has no label jop"),
+        (rule('up{job="ds01_exporter"} == 0'), "DS01Test: there is no job ds01_exporter"),
+        (rule("node_load15 > count(node_cpu_seconds_total)"), "DS01Test: `>` never matches"),
+        (rule("ds01:other:ratio > 1", summary="{{ $labels.gpu }}"), "DS01Test: the text names the label gpu"),
+        (rule("up == 0", summary='{{ with query "nobody_has_this" }}{{ end }}'), "records nobody_has_this"),
+        (rule("DCGM_FI_DEV_NOT_CONFIGURED > 0"), "nobody exports or records DCGM_FI_DEV_NOT_CONFIGURED"),
+    ],
+)
+def test_a_dangling_name_is_an_error_with_its_file_and_line(edited, text, problem):
+    """The finding names the alert, what is wrong, and the line of the template to edit."""
+    tree, file = edited("prometheus/rules/test.yml.j2", text)
+
+    (finding,) = names.check(tree)
+
+    assert finding.level == "error"
+    assert problem in finding.problem
+    path, _, line = finding.place.rpartition(":")
+    assert path == str(file)
+    assert 6 <= int(line) <= 11
+
+
+def test_a_recorded_series_has_the_labels_that_its_rule_gives_it(edited):
+    """Labels go through recording rules: aggregated away, they cannot be matched later."""
+    tree, _ = edited("prometheus/rules/test.yml.j2", rule('ds01:other:ratio{job="prometheus"} > 1'))
+
+    assert ["ds01:other:ratio has no label job" in finding.problem for finding in names.check(tree)] == [True]
+
+
+def test_a_dashboards_query_and_legend_are_looked_at(settings, state):
+    """A panel's metric that nobody makes and a legend's label that the result lacks are errors."""
+    tree = render(settings, state)
+    folder = tree.path / "grafana/dashboards"
+    folder.mkdir(exist_ok=True)
+    targets = [
+        {"expr": "nobody_has_this"},
+        {"expr": "sum by (host) (up)", "legendFormat": "{{host}} {{gpu}}"},
+    ]
+    variables = [{"type": "query", "name": "u", "query": {"query": "label_values(up, user)"}}]
+    board = {"panels": [{"title": "P", "targets": targets}], "templating": {"list": variables}}
+    (folder / "test.json").write_text(json.dumps(board))
+
+    found = [finding.problem for finding in names.check(tree)]
+
+    assert found == [
+        "P: nobody exports or records nobody_has_this",
+        "P: the legend names gpu, which the query's result does not have",
+        "u: the legend names user, which the query's result does not have",
+    ]
+
+
+def test_a_range_beyond_the_retention_is_a_warning(settings, state):
+    """A dashboard that opens on more time than is kept would be half empty."""
+    tree = render(settings, state)
+    folder = tree.path / "grafana/dashboards"
+    folder.mkdir(exist_ok=True)
+    (folder / "test.json").write_text(json.dumps({"title": "T", "time": {"from": "now-30d"}}))
+
+    (finding,) = panels.check_ranges(tree)
+
+    assert (finding.level, finding.problem) == ("warning", "T shows 30d and samples are kept for 7d")
+
+
+MAIL = "notify: {mail: {smarthost: 'm:25', from: a@b.org, to: [c@d.org], username: u, password_file: FILE}}"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "No such file or directory"),
+        ("", "is empty"),
+        ("CHANGE_ME", "holds a placeholder"),
+        ("YOUR_PASSWORD_HERE", "holds a placeholder"),
+        ("<password>", "holds a placeholder"),
+        ("ds01admin", "holds a placeholder"),
+    ],
+)
+def test_a_secret_that_is_none_is_refused(state, tmp_path, content, problem):
+    """Amtool accepts a missing password file; we look into it."""
+    file = tmp_path / "password"
+    if content is not None:
+        file.write_text(content)
+        file.chmod(0o600)
+
+    (found,) = problems(parse_settings(MAIL.replace("FILE", str(file))), state)
+
+    assert found.startswith("error: notify.mail.password_file: ")
+    assert problem in found
+
+
+def test_a_secret_that_others_can_read_is_a_warning(state, tmp_path):
+    """It works, and sixty people have a shell."""
+    file = tmp_path / "password"
+    file.write_text("correct horse")
+    file.chmod(0o644)
+
+    (found,) = problems(parse_settings(MAIL.replace("FILE", str(file))), state)
+
+    assert found.startswith("warning: ")
+    assert "mode 0644" in found
+
+
+def test_what_the_installed_alertmanager_lacks_is_refused(state, tmp_path):
+    """The message has the version found and the version needed."""
+    file = tmp_path / "url"
+    file.write_text("https://hooks.invalid/1")
+    file.chmod(0o600)
+    settings = parse_settings(f"notify: {{teams: {{url_file: {file}}}, webhook: {{url_file: {file}}}}}")
+
+    old = problems(settings, state, version=(0, 25, 0))
+
+    assert "notify.teams: Alertmanager 0.25.0 has no msteamsv2_configs; 0.28 or later is needed" in old[0]
+    assert "notify.webhook: Alertmanager 0.25.0 has no webhook_configs.url_file" in old[1]
+    assert problems(settings, state, version=(0, 33, 1)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("notify: {quiet_hours: {time_zone: Europe/Bonn}}", "there is no time zone 'Europe/Bonn'"),
+        ("notify: {quiet_hours: {holidays: [{first: 2025-12-24, last: 2026-01-01}]}}", "all have passed"),
+        (
+            "notify: {users: {exceptions: [{user: ann, reason: x, until: 2026-01-01}]}}",
+            "ann ended on 2026-01-01",
+        ),
+    ],
+)
+def test_dates_and_addresses_that_would_fail_later(state, text, problem):
+    """A holiday list that has run out, an exception that has ended, a time zone that does not exist."""
+    found = problems(parse_settings(text), state, today=dt.date(2026, 6, 1))
+
+    assert any(problem in line for line in found), found
+
+
+def test_an_audience_for_an_alert_that_does_not_exist_is_refused(state, settings, tools):
+    """A typing mistake in `alerts.notify` would otherwise change nothing, silently."""
+    wrong = parse_settings("alerts: {notify: {DS01ExporterDwn: mail}}\nruntime: native\nhardware: none\n")
+
+    found = [finding for finding in check(render(wrong, state), path=str(tools)) if finding.level == "error"]
+
+    assert [finding.problem for finding in found] == ["alerts.notify.DS01ExporterDwn: there is no such alert"]
+    assert found[0].hint == "did you mean DS01ExporterDown?"
