@@ -67,7 +67,9 @@ class Exporter:
             self.docker.first_sync.wait(FIRST_WAIT_SECONDS)
         if isinstance(self.topology, DriverTopology):
             self.topology.first_reading.wait(max(deadline - time.monotonic(), 0.0))
-        if self.use is not None:
+        with self._lock:
+            self._refresh()
+        if self.use is not None:  # it samples the containers that the others name
             self.use.start()
 
     def stop(self) -> None:

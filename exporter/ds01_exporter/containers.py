@@ -111,7 +111,7 @@ def read_container(entry: object, details: Details | None) -> Container | None:
     return Container(
         id=identifier,
         name=(own or paths or [identifier[:12]])[0].removeprefix("/"),
-        running=entry.get("State") in _RUNNING,
+        running=str(entry.get("State")) in _RUNNING,
         labels={str(key): str(value) for key, value in labels.items()} if isinstance(labels, dict) else {},
         details=details,
     )

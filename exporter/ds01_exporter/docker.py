@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from http.client import HTTPConnection, HTTPException, HTTPResponse
@@ -50,14 +51,19 @@ class Docker:
 
     def __init__(self, host: str) -> None:
         self.host = host
-        url = urlsplit(host)
-        usable = (url.scheme == "unix" and url.path) or (url.scheme == "tcp" and url.hostname)
+        try:
+            url = urlsplit(host)
+            usable = (url.scheme == "unix" and url.path) or (
+                url.scheme == "tcp" and url.hostname and url.port != 0
+            )
+        except ValueError:  # a port that is no number
+            usable = ""
         if not usable:
             raise DockerHostError(
                 f"{host!r} is not an address of a Docker Engine: unix:///path or tcp://address:port"
             )
         self._url = url
-        self._stream: HTTPConnection | None = None
+        self._stream: socket.socket | None = None
 
     def containers(self) -> list[object]:
         """Return the entries of `GET /containers/json`, running and stopped ones.
@@ -87,17 +93,18 @@ class Docker:
             DockerError: the Engine does not answer.
         """
         filters = quote(json.dumps({"type": ["container"], "event": _CHANGES}))
-        self._stream = connection = self._connection()
+        connection = self._connection()
         try:
+            connection.connect()
+            self._stream = stream = cast(
+                "socket.socket", connection.sock
+            )  # the answer may take it away from there
             response = self._open(connection, f"/events?filters={filters}")
-            connection_socket = cast("socket.socket | None", connection.sock)
-            if connection_socket is not None:
-                connection_socket.settimeout(
-                    None
-                )  # nothing may happen for days; the resync notices a hung Engine
+            stream.settimeout(None)  # nothing may happen for days; the resync notices a hung Engine
             yield
             while response.readline(_MAX_LINE_BYTES):
                 yield
+            response.close()
         except (OSError, HTTPException, ValueError) as error:
             raise self._unusable(error) from error
         finally:
@@ -107,11 +114,9 @@ class Docker:
     def close(self) -> None:
         """End `changes`, which another thread is waiting in."""
         stream = self._stream
-        if stream is not None and stream.sock is not None:
-            try:
-                stream.sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                return  # it has ended by itself
+        if stream is not None:
+            with contextlib.suppress(OSError):  # it has ended by itself
+                stream.shutdown(socket.SHUT_RDWR)
 
     def _get(self, path: str, *, missing_is_none: bool = False) -> object:
         connection = self._connection()

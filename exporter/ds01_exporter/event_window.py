@@ -60,9 +60,9 @@ class _Series:
 class EventWindow:
     """Counts events by type. Not safe for several threads without a lock around it."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
         self.last_gpu_event: float | None = None
-        self._clock = clock
+        self._clock = clock or time.time
         self._series: dict[str, _Series] = {}
         self._future: list[tuple[float, str]] = []
 

@@ -38,7 +38,7 @@ def wants_openmetrics(accept: str) -> bool:
     """Whether prometheus_client's negotiation chooses OpenMetrics for an Accept header."""
     try:
         return choose_encoder(accept)[1].startswith("application/openmetrics-text")
-    except ValueError:  # a version that is not a number
+    except (TypeError, ValueError):  # a version that is not a number
         return False
 
 

@@ -79,7 +79,7 @@ def _docker_host(text: str) -> str | None:
         return None
     try:
         Docker(text)
-    except (DockerHostError, ValueError) as error:
+    except DockerHostError as error:
         raise argparse.ArgumentTypeError(f"{error}, or {OFF}") from error
     return text
 
