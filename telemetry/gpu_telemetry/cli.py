@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
+import os
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
@@ -33,14 +33,17 @@ COMMANDS = {
     "summary": ("gpu_telemetry.commands.summary", "utilisation, memory and energy of recordings, per device"),
     "tail": ("gpu_telemetry.commands.tail", "the last readings of a recording"),
     "export": ("gpu_telemetry.commands.export", "serve Prometheus metrics and the REST API"),
+    "agent": (
+        "gpu_telemetry.commands.agent",
+        "serve all the time, record while there is load or an allocation",
+    ),
+    "hook": ("gpu_telemetry.commands.hook", "tell that a GPU was allocated or released"),
     "run": ("gpu_telemetry.commands.run", "run a command and record it for its whole life"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 1 failed, 2 wrong usage, 3 something optional is missing."""
-    # A pipe that closes early (`| head`) ends us silently, as it ends other programs.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser(arguments).parse_args(arguments)
     logging.basicConfig(
@@ -57,6 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # `| head` has seen enough. Python would complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

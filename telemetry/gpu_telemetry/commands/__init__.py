@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING
 
 from gpu_telemetry import backends
 from gpu_telemetry.monitor import GpuMonitor
+from gpu_telemetry.units import age
 
 if TYPE_CHECKING:
     import argparse
@@ -37,14 +39,9 @@ def interval(text: str) -> float:
     """Seconds of an option such as "1s", "100ms", "0.5", "2m"; 10 ms to one hour.
 
     Raises:
-        ValueError: It is no such duration.
+        ArgumentTypeError: It is no such duration.
     """
-    for unit, factor in (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)):
-        if text.endswith(unit):
-            seconds = float(text.removesuffix(unit)) * factor
-            break
-    else:
-        seconds = float(text)
+    seconds = age(text)
     if not 0.01 <= seconds <= 3600:
-        raise ValueError(f"{text} is not between 10ms and 1h")
+        raise ArgumentTypeError(f"{text} is not between 10ms and 1h")
     return seconds
