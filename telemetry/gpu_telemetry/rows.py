@@ -82,7 +82,7 @@ def _csv(shared: dict[str, Any], devices: tuple[GpuMetrics | None, ...], host: H
     front = [_cell(shared[name]) for name in COLUMNS[:8]]
     width = len(_DEVICE) + len(_VALUES) + 2
     for device in devices:
-        cells = [""] * width if device is None else [*_device_cells(device), _pairs(device.missing)]
+        cells = [""] * width if device is None else [*_device_cells(device), _reasons(device)]
         writer.writerow([*front, *cells, *host_cells])
     return text.getvalue()
 
@@ -115,8 +115,16 @@ def _processes(device: GpuMetrics) -> str:
     )
 
 
-def _pairs(values: Any) -> str:
-    return "|".join(f"{name}={value}" for name, value in values.items())
+def _by_reason(device: GpuMetrics) -> dict[str, list[str]]:
+    """The missing readings by their reason: mostly one reason with many readings."""
+    found: dict[str, list[str]] = {}
+    for name, reason in device.missing.items():
+        found.setdefault(reason, []).append("throttle_reasons" if name == "throttle_mask" else name)
+    return found
+
+
+def _reasons(device: GpuMetrics) -> str:
+    return "|".join(f"{reason}={' '.join(names)}" for reason, names in _by_reason(device).items())
 
 
 def _total_power(host: HostMetrics | None) -> Any:
@@ -143,7 +151,7 @@ def _json(shared: dict[str, Any], device: GpuMetrics | None, host: HostMetrics |
             line["processes"] = [
                 {name: getattr(each, name) for name in each.__slots__} for each in device.processes
             ]
-        line["missing"] = dict(device.missing)
+        line["missing"] = _by_reason(device)
     if host is not None:
         line["host"] = {
             "cpu_power_watts": dict(host.cpu_power_watts),

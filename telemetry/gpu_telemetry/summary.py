@@ -133,11 +133,12 @@ def _between(runs: list[list[dict[str, Any]]]) -> list[float]:
 
 
 def _missing(row: dict[str, Any]) -> str | None:
-    reasons = row.get("missing")
+    """Why the utilisation is missing: CSV has "reason=name name|reason=name", JSON Lines a mapping of lists."""
+    reasons = row.get("missing", {})
     if isinstance(reasons, str):
-        reasons = dict(pair.partition("=")[::2] for pair in reasons.split("|"))
-    found = reasons.get("utilization_percent") if isinstance(reasons, dict) else None
-    return str(found) if found else None
+        pairs = (pair.partition("=") for pair in reasons.split("|"))
+        reasons = {reason: names.split(" ") for reason, _, names in pairs}
+    return next((reason for reason, names in reasons.items() if "utilization_percent" in names), None)
 
 
 def _fill(summary: DeviceSummary, rows: list[dict[str, Any]]) -> None:
