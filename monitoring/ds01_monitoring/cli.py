@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import shlex
 import sys
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "check": "render:check",
+    "inventory": "inventory:inventory",
     "logs": "logs:logs",
     "reload": "reload:reload",
     "render": "render:render",
@@ -51,6 +53,11 @@ class App:
     def state(self) -> StateDir:
         """The state directory in force, absolute."""
         return StateDir((self.state_dir or default_state_dir()).absolute())
+
+    def options(self) -> str:
+        """The global options as they were given, for messages that name a next command."""
+        given = (("--config", self.config), ("--state-dir", self.state_dir))
+        return "".join(f" {option} {shlex.quote(str(value))}" for option, value in given if value)
 
 
 def _store(context: click.Context, parameter: click.Parameter, value: Any) -> None:

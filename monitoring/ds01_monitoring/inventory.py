@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 
 from ds01_monitoring.errors import UserError
 from ds01_monitoring.files import write_atomically
+from ds01_monitoring.http import Client, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from ds01_monitoring.deployment import Deployment
     from ds01_monitoring.paths import StateDir
 
+EXPORTERS = ("ds01-exporter", "dcgm-exporter", "gpu-telemetry")
 HINT = "`monitoring-manage inventory accept` writes it anew from what is there now"
 
 
@@ -57,6 +60,40 @@ def read(state: StateDir) -> list[Card]:
 
 
 def write(state: StateDir, cards: Sequence[Card]) -> None:
-    """Accept these cards."""
-    ordered = sorted(cards, key=lambda card: (len(card.gpu), card.gpu))
-    write_atomically(file(state), json.dumps([asdict(card) for card in ordered], indent=2) + "\n", mode=0o644)
+    """Accept these cards; in force with the next rendering."""
+    text = json.dumps([asdict(card) for card in ordered(cards)], indent=2) + "\n"
+    write_atomically(file(state), text, mode=0o644)
+
+
+def ordered(cards: Sequence[Card]) -> list[Card]:
+    """By index, as numbers."""
+    return sorted(cards, key=lambda card: (len(card.gpu), card.gpu, card.UUID))
+
+
+def seen(deployment: Deployment) -> list[Card]:
+    """The cards and instances that the exporters show now: what the driver says and what is measured, together.
+
+    Raises:
+        UserError: An exporter of the stack does not answer, so that what it knows would be missing.
+    """
+    client = Client(deployment.password())
+    instances: dict[tuple[str, str], set[str]] = {}
+    for job in EXPORTERS:
+        if job not in deployment.addresses:
+            continue
+        try:
+            reply = client.get(deployment.addresses[job], "/metrics")
+        except Unreachable as error:
+            raise UserError(
+                f"does not answer: {error}", place=job, hint="monitoring-manage status"
+            ) from error
+        if reply.status != 200:
+            raise UserError(f"answers {reply.status}", place=job, hint="monitoring-manage status")
+        for _, labels, _ in reply.samples():
+            if labels.get("gpu") and labels.get("UUID"):
+                found = instances.setdefault((labels["gpu"], labels["UUID"]), set())
+                found.update(filter(None, [labels.get("GPU_I_ID")]))
+    return [
+        Card(gpu, uuid, tuple(sorted(found, key=lambda name: (len(name), name))))
+        for (gpu, uuid), found in instances.items()
+    ]

@@ -79,7 +79,7 @@ def render_files(context: Context, templates: Templates) -> tuple[dict[str, str]
         text = (
             templates.render(name, variables) if name.endswith(".j2") else source.read_text(encoding="utf-8")
         )
-        if not text.strip():
+        if all(line.startswith("#") for line in text.splitlines() if line.strip()):
             continue  # A template that is switched off as a whole.
         path, finished = _finish(target, text, source, context)
         if path in files:
