@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+NULL = subprocess.DEVNULL
 PIPE = subprocess.PIPE
 Process = subprocess.Popen[bytes]
 

@@ -168,7 +168,7 @@ class PrometheusExporter:
         except BindError as error:
             raise TelemetryError(str(error), hint="choose another with --bind or --port") from error
         if self._monitor is not None:
-            self._sampler = BackgroundSampler(self._monitor, self.latest, self._interval)
+            self._sampler = BackgroundSampler(self._monitor, self._interval, self.latest.put)
             self._sampler.start()
         return self._server
 

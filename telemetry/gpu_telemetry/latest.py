@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from gpu_telemetry.sampling import Stop, ticks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STALE_AFTER_INTERVALS = 3
+
+STOP_SECONDS = 2.0
+"""How long the end of a sampler waits for a read."""
 
 
 @dataclass(frozen=True)
@@ -76,16 +81,21 @@ class Latest:
 
 
 class BackgroundSampler:
-    """Samples a monitor at an interval, in a thread, into a `Latest`.
+    """Samples a monitor at an interval, in a thread, and hands each sample on.
 
-    A read that takes longer than the interval delays the next one; missed ones are not made up for.
+    Args:
+        monitor: What is sampled.
+        interval_secs: Seconds between two samples; what a slow read misses is not made up for.
+        sink: Takes each sample and the seconds that reading it took, for example `Latest.put`.
     """
 
-    def __init__(self, monitor: GpuMonitor, latest: Latest, interval_secs: float) -> None:
+    def __init__(
+        self, monitor: GpuMonitor, interval_secs: float, sink: Callable[[Sample, float], object]
+    ) -> None:
         self._monitor = monitor
-        self._latest = latest
         self._interval = interval_secs
-        self._stop = threading.Event()
+        self._sink = sink
+        self._stop = Stop()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
     def start(self) -> None:
@@ -94,21 +104,21 @@ class BackgroundSampler:
 
     def stop(self) -> None:
         """Ends; a read that hangs in the driver is left behind."""
-        self._stop.set()
-        self._thread.join(2)
+        self._stop.request()
+        self._thread.join(STOP_SECONDS)
+        if not self._thread.is_alive():
+            self._stop.close()
 
     def _run(self) -> None:
-        due = time.monotonic()
-        while not self._stop.is_set():
-            try:
-                begun = time.monotonic()
-                sample = self._monitor.sample()
-                self._latest.put(sample, time.monotonic() - begun)
-            except Exception:
-                # The sample grows old and is then shown as such; the next try may succeed.
-                log.exception("the GPUs could not be sampled")
-            due += self._interval
-            behind = time.monotonic() - due
-            if behind > 0:
-                due += -(-behind // self._interval) * self._interval
-            self._stop.wait(due - time.monotonic())
+        for gap in ticks(self._interval, self._stop):
+            self._take(gap)
+
+    def _take(self, gap: float) -> None:
+        try:
+            begun = time.monotonic()
+            sample = self._monitor.sample()
+            taken = time.monotonic() - begun
+            self._sink(replace(sample, gap_seconds=gap) if gap else sample, taken)
+        except Exception:
+            # The last sample grows old and is then shown as such; the next try may succeed.
+            log.exception("the GPUs could not be sampled")

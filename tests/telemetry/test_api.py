@@ -184,7 +184,7 @@ def test_sampling_outlives_an_unexpected_error(caplog):
             return super().sample()
 
     latest = Latest(60)
-    sampler = BackgroundSampler(Broken(MockGpuBackend(), environ={}), latest, 0.01)
+    sampler = BackgroundSampler(Broken(MockGpuBackend(), environ={}), 0.01, latest.put)
     sampler.start()
     deadline = time.monotonic() + 20
     while latest.state().status != "ok":

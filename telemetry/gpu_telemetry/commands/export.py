@@ -81,8 +81,6 @@ def exporter_of(options: argparse.Namespace) -> PrometheusExporter:
 
 def execute(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; returns 0 then."""
-    # The command line dies of a closed pipe; a server must not, when a client goes away.
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     exporter = exporter_of(options)
     with monitor_of(options) as monitor:
         server = exporter.register_gpu_metrics(monitor).open()
