@@ -63,7 +63,13 @@ def render(configuration: str = "", **more: object) -> dict[str, dict[str, Any]]
 
 def rules_of(files: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """All rules of all files, in order."""
-    return [rule for content in files.values() for group in content["groups"] for rule in group["rules"]]
+    return [
+        rule
+        for content in files.values()
+        if content
+        for group in content["groups"]
+        for rule in group["rules"]
+    ]
 
 
 def write(files: dict[str, dict[str, Any]], folder: Path) -> None:
@@ -103,11 +109,14 @@ def _install(case: Path, folder: Path) -> None:
     (folder / _name(case)).write_text(order + text, encoding="utf-8")
 
 
+def promtool(tool: Path, *args: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run promtool in `folder`."""
+    return subprocess.run([str(tool), *args], cwd=folder, capture_output=True, text=True, check=False)
+
+
 def run_case(tool: Path, case: Path, folder: Path, suite: str) -> Outcome:
     """Run one case file in `folder`, where the rendered rules lie."""
-    done = subprocess.run(
-        [str(tool), "test", "rules", _name(case)], cwd=folder, capture_output=True, text=True, check=False
-    )
+    done = promtool(tool, "test", "rules", _name(case), folder=folder)
     return Outcome(suite, case.name, done.returncode == 0, done.stdout + done.stderr)
 
 

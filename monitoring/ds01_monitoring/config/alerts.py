@@ -87,7 +87,7 @@ class HostMemory(Section):
 class HostLoad(Section):
     """15-minute load divided by the number of cores."""
 
-    above: float = Field(2.0, gt=0)
+    above: float = Field(default=2.0, gt=0)
     lasting: Duration = "10m"
 
 
