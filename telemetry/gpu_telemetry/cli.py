@@ -37,6 +37,7 @@ COMMANDS = {
         "gpu_telemetry.commands.agent",
         "serve all the time, record while there is load or an allocation",
     ),
+    "stress": ("gpu_telemetry.commands.stress", "keep one GPU busy, to see dashboards and alerts move"),
     "hook": ("gpu_telemetry.commands.hook", "tell that a GPU was allocated or released"),
     "run": ("gpu_telemetry.commands.run", "run a command and record it for its whole life"),
 }
