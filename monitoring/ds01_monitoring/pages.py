@@ -45,7 +45,7 @@ def tunnel(found: list[Page], deployment: Deployment) -> str:
     """The command that brings the pages to the reader's own computer."""
     ports = [_port(deployment, page.job) for page in found]
     forwards = " ".join(f"-L {port}:localhost:{port}" for port in ports)
-    return f"ssh {forwards} {getpass.getuser()}@{socket.getfqdn()}"
+    return f"ssh {forwards} {getpass.getuser()}@{socket.gethostname()}"
 
 
 def _port(deployment: Deployment, job: str) -> int:

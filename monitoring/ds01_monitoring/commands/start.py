@@ -41,7 +41,7 @@ def start(app: App, demo: bool, runtime: str | None, timeout: float) -> None:
     screen.line(f"hardware {stack.hardware.value}: {stack.hardware.reason}")
     deployment = launch(screen, stack, timeout)
     screen.line(f"Everything is ready after {time.monotonic() - began:.1f} s.")
-    show_pages(screen, deployment)
+    show_pages(screen, deployment, app.options())
 
 
 def launch(screen: Screen, stack: Stack, timeout: float) -> Deployment:
@@ -91,8 +91,14 @@ def wait_until_ready(screen: Screen, deployment: Deployment, timeout: float) -> 
         )
 
 
-def show_pages(screen: Screen, deployment: Deployment) -> None:
-    """Where to look, with which password, and how to get there from elsewhere."""
+def show_pages(screen: Screen, deployment: Deployment, options: str) -> None:
+    """Where to look, with which password, and how to get there from elsewhere.
+
+    Args:
+        screen: Where it is shown.
+        deployment: What runs.
+        options: The global options that the reader has to give again, with a space before.
+    """
     from ds01_monitoring.pages import pages, tunnel  # noqa: PLC0415
 
     found = pages(deployment)
@@ -111,4 +117,5 @@ def show_pages(screen: Screen, deployment: Deployment) -> None:
     if found:
         screen.line(f"  from your own computer: {tunnel(found, deployment)}")
     flag = " --demo" if deployment.demo else ""
-    screen.line(f"  then: monitoring-status, monitoring-manage logs, monitoring-manage stop{flag}")
+    manage = f"monitoring-manage{options}"
+    screen.line(f"  then: monitoring-status{options}, {manage} logs, {manage} stop{flag}")

@@ -122,6 +122,7 @@ def table(screen: Screen, health: Health) -> RenderableType:
 
 def _headline(health: Health) -> str:
     what = "the demo" if health.deployment.demo else health.deployment.host
-    verdict = "[green]healthy[/]" if health.healthy else f"[red]{len(health.failed)} checks failed[/]"
+    count = len(health.failed)
+    verdict = f"[red]{count} check{'s' if count > 1 else ''} failed[/]" if count else "[green]healthy[/]"
     waiting = f", {len(health.pending)} pending" if health.pending else ""
     return f"[bold]{what}[/] ({health.deployment.runtime}): {verdict}{waiting}"

@@ -12,6 +12,8 @@ NAMES = {
 }
 """Programs that have several names; Debian puts a prefix before two of them."""
 
+SYSTEMD_RUNS = Path("/run/systemd/system")
+
 REQUIRED = ("prometheus", "alertmanager", "node_exporter", "promtool", "amtool")
 """What the native runtime cannot do without."""
 
@@ -30,7 +32,7 @@ def own_options(program: str, file: Path) -> list[str]:
 
     Debian's Prometheus 2.42 answers 500 on `/` and its Alertmanager 404 when their pages are not
     below /usr; the upstream builds carry their pages inside and know neither option. Grafana wants
-    to know its home.
+    to know its home. node_exporter reports an error at every scrape when it asks a systemd that is not there.
     """
     real = file.resolve()
     share = real.parent.parent / "share" / "prometheus"
@@ -39,6 +41,8 @@ def own_options(program: str, file: Path) -> list[str]:
     if program == "alertmanager":
         pages = (share / "alertmanager" / kind for kind in ("ui", "no-ui"))
         return [f"--web.ui-path={page}" for page in pages if (page / "index.html").is_file()][:1]
+    if program == "node_exporter":
+        return ["--collector.systemd" if SYSTEMD_RUNS.exists() else "--no-collector.systemd"]
     if program == "grafana":
         homes = (real.parent.parent, Path("/usr/share/grafana"))
         home = [f"--homepath={home}" for home in homes if (home / "conf/defaults.ini").is_file()][:1]

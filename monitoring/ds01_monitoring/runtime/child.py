@@ -1,7 +1,7 @@
 """Runs one program of the stack in this process's place.
 
-`supervisord` starts `python -m ds01_monitoring.runtime.child NAME [--env-file FILE] -- PROGRAM ARGUMENT…`
-with DS01_RUN (the folder for locks and records) and PATH set. Before the program takes over:
+`supervisord` starts
+`python -m ds01_monitoring.runtime.child NAME [--env-file FILE] [--after HOST:PORT] -- PROGRAM ARGUMENT…` with DS01_RUN (the folder for locks and records) and PATH set. Before the program takes over:
 
 - a lock that the program inherits makes a second one of the same name impossible;
 - the process is recorded by pid and start time, so that `start` and `stop` find it again
@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ from ds01_monitoring.runtime import binaries, processes
 
 ALREADY_RUNS = 75
 NOT_FOUND = 127
+AFTER_SECONDS = 20
 
 
 def read_environment(file: Path) -> dict[str, str]:
@@ -54,11 +56,28 @@ def _only_one(run: Path, name: str) -> None:
     os.set_inheritable(lock, True)
 
 
+def _wait_for(address: str) -> None:
+    """Wait until somebody listens there; after 20 s go on without, as the program itself will tell what it lacks."""
+    deadline = time.monotonic() + AFTER_SECONDS
+    while not _listens(address) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 def main() -> None:
     """Become the program that the command line names."""
     own, arguments = sys.argv[1 : sys.argv.index("--")], sys.argv[sys.argv.index("--") + 1 :]
     name, run = own[0], Path(os.environ["DS01_RUN"])
-    settings = read_environment(Path(own[2])) if own[1:2] == ["--env-file"] else {}
+    options = dict(zip(own[1::2], own[2::2], strict=True))
+    settings = read_environment(Path(options["--env-file"])) if "--env-file" in options else {}
     environment = {**os.environ, **settings}
     program = binaries.find(arguments[0], os.environ.get("PATH", os.defpath))
     if program is None:
@@ -68,8 +87,10 @@ def main() -> None:
     before = processes.read(run, name)
     starts = [*(before.starts if before else []), time.time()]
     processes.write(run, processes.this_process(name, environment=digest(settings), starts=starts))
-    options = [*arguments[1:], *binaries.own_options(arguments[0], program)]
-    os.execve(program, [str(program), *options], environment)  # noqa: S606 - becoming it is the point.
+    if "--after" in options:
+        _wait_for(options["--after"])
+    rest = [*arguments[1:], *binaries.own_options(arguments[0], program)]
+    os.execve(program, [str(program), *rest], environment)  # noqa: S606 - becoming it is the point.
 
 
 if __name__ == "__main__":

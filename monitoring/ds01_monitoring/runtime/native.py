@@ -123,7 +123,7 @@ class NativeRuntime:
             yield
 
     def _up(self, say: Say) -> None:
-        for folder in (self.state.run, self.state.logs, self.state.data):
+        for folder in (self.state.run, self.state.logs, self.state.data, self.state.data / "node-exporter"):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)
         if self.supervisor.answers():
