@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import logging
 import shlex
@@ -119,6 +120,14 @@ class _Manage(_Friendly, click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         return _load(cmd_name) if cmd_name in COMMANDS else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        close = difflib.get_close_matches(args[0], COMMANDS, n=1) if args else []
+        if close and args[0] not in COMMANDS:
+            ctx.fail(f"No such command '{args[0]}'; did you mean {close[0]}?")
+        return super().resolve_command(ctx, args)
 
 
 def _load(name: str) -> click.Command:

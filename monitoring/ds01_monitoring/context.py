@@ -183,9 +183,10 @@ def exporter_environment(context: Context) -> dict[str, str]:
 
 
 def _docker_host(setting: str) -> str:
-    if setting in {"auto", "none"}:
-        return "unix:///run/docker.sock" if setting == "auto" else "none"
-    return setting if setting.startswith("unix://") else f"unix://{setting}"
+    """What the exporter is told: an address, or `none` where there is no Engine to ask."""
+    if setting == "auto":
+        setting = str(detect.ENGINE_SOCKET) if detect.engine_installed() else "none"
+    return setting if setting == "none" or setting.startswith("unix://") else f"unix://{setting}"
 
 
 def dcgm_versions(image: str) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ds01_monitoring.paths import StateDir
 
 ENGINE_SECONDS = 5
+ENGINE_SOCKET = Path("/run/docker.sock")
 DRIVER_VERSION = Path("/proc/driver/nvidia/version")
 
 
@@ -69,6 +70,11 @@ def driver_found() -> str | None:
 def engine_version() -> str | None:
     """The version of the Docker Engine that answers this user within 5 s, or None."""
     return _output("docker", "version", "--format", "{{.Server.Version}}")
+
+
+def engine_installed() -> bool:
+    """Whether this machine has a Docker Engine, running or not."""
+    return ENGINE_SOCKET.exists() or shutil.which("dockerd") is not None
 
 
 def has_compose() -> bool:

@@ -1,0 +1,160 @@
+"""The command line: exit codes, messages, and how little it loads."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from ds01_monitoring import cli, command
+from ds01_monitoring.cli import COMMANDS, manage
+from ds01_monitoring.errors import ConfigError, UserError
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs monitoring-manage with a state directory of its own."""
+
+    def invoke(*args, config="", **env):
+        file = tmp_path / "monitoring.yaml"
+        file.write_text(config)
+        start = ["--config", str(file), "--state-dir", str(tmp_path / "state")]
+        return CliRunner().invoke(manage, [*start, *args], env=env)
+
+    return invoke
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """A command that raises what a test gives it."""
+
+    def install(error):
+        @click.command()
+        def fail():
+            """Fail."""
+            raise error
+
+        monkeypatch.setitem(COMMANDS, "fail", "none:none")
+        monkeypatch.setattr(cli, "_load", lambda name: fail)
+
+    return install
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_loads_and_has_help(name):
+    """Each line of the table leads to a command that says in one sentence what it does."""
+    result = CliRunner().invoke(manage, [name, "--help"])
+
+    assert result.exit_code == 0, result.output
+    assert manage.get_command(click.Context(manage), name).help
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "output"),
+    [
+        (
+            UserError("it broke", place="x.yml:3", hint="mend it"),
+            1,
+            "error: x.yml:3: it broke\n  hint: mend it\n",
+        ),
+        (ConfigError("wrong"), 2, "error: wrong\n"),
+        (
+            PermissionError(13, "Permission denied", "/root/x"),
+            1,
+            "error: /root/x: Permission denied\n  hint: ",
+        ),
+        (KeyError("x"), 1, "error: KeyError: 'x'\n  hint: run it again with --debug"),
+    ],
+)
+def test_an_error_names_place_problem_and_next_step(failing, error, code, output):
+    """No traceback without --debug, whatever went wrong."""
+    failing(error)
+
+    result = CliRunner().invoke(manage, ["fail"])
+
+    assert result.exit_code == code
+    assert result.output.startswith(output)
+
+
+def test_debug_shows_the_traceback(failing):
+    """With --debug the exception itself comes out."""
+    failing(UserError("it broke"))
+
+    result = CliRunner().invoke(manage, ["--debug", "fail"])
+
+    assert isinstance(result.exception, UserError)
+
+
+@pytest.mark.parametrize(
+    "args", [["nonsense"], ["render", "--nonsense"], ["render", "--no-check"], ["--config"]]
+)
+def test_wrong_usage_ends_with_two(args):
+    """Click's own messages, and its exit code for usage."""
+    assert CliRunner().invoke(manage, args).exit_code == 2
+
+
+def test_a_mistaken_command_gets_a_suggestion():
+    """`rendr` is not far from `render`."""
+    result = CliRunner().invoke(manage, ["rendr"])
+
+    assert result.exit_code == 2
+    assert "did you mean render?" in result.output.lower()
+
+
+def test_a_mistake_in_the_configuration_ends_with_two(run):
+    """The file and line stand in the message."""
+    result = run("check", config="ports:\n  prometheus: many\n")
+
+    assert result.exit_code == 2
+    assert "monitoring.yaml:2: ports.prometheus: " in result.output
+
+
+def test_check_changes_nothing(run, tmp_path, tools):
+    """It needs no state directory and makes none."""
+    result = run("check", "--runtime", "native", "--hardware", "dcgm", PATH=str(tools))
+
+    assert result.exit_code == 0, result.output
+    assert result.output == "ok: " + result.output.removeprefix("ok: ")
+    assert not (tmp_path / "state").exists()
+
+
+def test_check_ends_with_two_when_something_is_wrong(run, tools):
+    """Each error is printed with its place, and counted."""
+    config = "notify: {slack: {url_file: /nonexistent/url}}\nalerts: {notify: {DS01None: mail}}\n"
+    result = run("check", "--runtime", "native", "--hardware", "none", config=config, PATH=str(tools))
+
+    assert result.exit_code == 2
+    assert "error: notify.slack.url_file: /nonexistent/url: No such file or directory" in result.output
+    assert result.output.endswith("2 errors\n")
+
+
+def test_render_out_writes_a_tree_and_puts_nothing_in_force(run, tmp_path, tools):
+    """For packagers and the curious."""
+    out = tmp_path / "out"
+    result = run("render", "--out", str(out), "--runtime", "native", PATH=str(tools))
+
+    assert result.exit_code == 0, result.output
+    assert (out / "supervisord.conf").exists()
+    assert not (tmp_path / "state").exists()
+
+
+def test_render_without_tools_warns_and_ends_well(run, tmp_path):
+    """On a machine without promtool the files are written, and the reader is told what was not looked at."""
+    (tmp_path / "empty").mkdir()
+    result = run("render", "--runtime", "native", "--hardware", "none", PATH=str(tmp_path / "empty"))
+
+    assert result.exit_code == 0, result.output
+    assert "promtool was not found" in result.output
+    assert (tmp_path / "state/rendered/current/prometheus/prometheus.yml").exists()
+
+
+def test_the_command_line_loads_little():
+    """What only some commands need is not paid by all: `monitoring-status --quiet` runs from cron every minute."""
+    program = "import sys, ds01_monitoring.cli; print(*sorted(sys.modules))"
+    done = command.run([sys.executable, "-c", program], timeout=60, env=dict(os.environ))
+
+    loaded = set(done.stdout.split())
+    assert loaded.isdisjoint({"pydantic", "jinja2", "rich", "requests", "yaml", "bcrypt", "supervisor"})
