@@ -29,7 +29,7 @@ class Sources:
     slots: SlotTable | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Holder:
     """One container on one slot; `since` is seconds since the epoch, None where no source says."""
 
@@ -45,7 +45,7 @@ class Holder:
         return (self.slot, self.container, self.user, self.interface)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Identity:
     """How a running container is named in the series about it."""
 
@@ -54,7 +54,7 @@ class Identity:
     interface: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unmanaged:
     """A container that was given GPUs past the allocator."""
 

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 256 << 10
+STEP_BYTES = 1 << 20
+"""How far apart the lines are that are looked at to find where the recent past begins."""
+
 MAX_LINE_BYTES = 1 << 20
 """A longer line is given out cut, which makes it malformed, and its rest is skipped."""
 
@@ -206,7 +209,7 @@ def find_start(descriptor: int, since: float, when: Callable[[bytes], float | No
     position = os.fstat(descriptor).st_size
     start, older = 0, 0
     while position > 0 and older < 2:
-        position = max(position - CHUNK_BYTES, 0)
+        position = max(position - STEP_BYTES, 0)
         start = 0
         stamp = None
         for offset, line in _lines_from(descriptor, position):

@@ -40,7 +40,7 @@ class StateFile:
         self._clock = clock
         self._whole_at = -GRACE_SECONDS
         self._signature: Signature | None = None
-        self._content = b""
+        self._content = 0
 
     def refresh(self) -> None:
         """Bring `state` up to date; cheap where the file has not changed."""
@@ -48,7 +48,7 @@ class StateFile:
             try:
                 self._refresh()
             except CollectorError:
-                self._set(None, b"")
+                self._set(None, 0)
                 raise
 
     def _refresh(self) -> None:
@@ -70,14 +70,14 @@ class StateFile:
     def _read(self) -> None:
         self._signature = None
         content, status = read_bounded(self.path, LIMIT_BYTES)
-        if self.state is None or content != self._content:
+        if self.state is None or hash(content) != self._content:
             try:
                 state = self._parse(content)
             except _HalfWrittenError:
                 time.sleep(_RETRY_SECONDS)  # most writers are done by now
                 content, status = read_bounded(self.path, LIMIT_BYTES)
                 state = self._parse(content)
-            self._set(state, content)
+            self._set(state, hash(content))
         self._signature = signature(status)
 
     def _parse(self, content: bytes) -> State:
@@ -88,7 +88,7 @@ class StateFile:
         except (ValueError, RecursionError) as error:  # ValueError covers bad JSON and bad UTF-8
             raise _HalfWrittenError(f"{self.path}: not valid JSON", str(error)) from error
 
-    def _set(self, state: State | None, content: bytes) -> None:
+    def _set(self, state: State | None, content: int) -> None:
         if state is not self.state:
             self.version += 1
         self.state, self._content = state, content

@@ -20,7 +20,7 @@ class StateFormatError(Exception):
     """The document is not a state file that we know; the message names the place and what was expected."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Claim:
     """One container on one slot, as the state file has it; empty strings and None are what it does not say.
 

@@ -218,7 +218,7 @@ def test_a_damaged_archive_does_not_hide_the_rest(log, caplog):
 
 def test_reads_back_only_what_the_day_needs(log, monkeypatch):
     """Of a log with years before the last day, only the end is read."""
-    monkeypatch.setattr(log_follow, "CHUNK_BYTES", 4096)
+    monkeypatch.setattr(log_follow, "STEP_BYTES", 4096)
     old = line("old", 100 * HOUR) * 5000
     log.write_text(old + line("new", HOUR) * 100)
     descriptor = os.open(log, os.O_RDONLY)
@@ -235,7 +235,7 @@ def test_reads_back_only_what_the_day_needs(log, monkeypatch):
 
 def test_the_start_is_found_past_lines_out_of_order(log, monkeypatch):
     """A few lines with an old stamp among new ones do not end the search."""
-    monkeypatch.setattr(log_follow, "CHUNK_BYTES", 4096)
+    monkeypatch.setattr(log_follow, "STEP_BYTES", 4096)
     log.write_text(line("new", HOUR) * 300 + line("jumped", 100 * HOUR) * 20 + line("new", HOUR) * 300)
     source = Events(log)
     source.tick()
