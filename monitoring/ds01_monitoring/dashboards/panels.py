@@ -150,7 +150,7 @@ KINDS = {
     ),
     "bars": Kind(
         "timeseries", _LINES,
-        {**_LINE, "drawStyle": "bars", "fillOpacity": 80, "stacking": {"group": "A", "mode": "normal"}},
+        {**_LINE, "barAlignment": 1, "drawStyle": "bars", "fillOpacity": 80, "stacking": {"group": "A", "mode": "normal"}},
         instant=False, step="1d",
     ),
     "bargauge": Kind("bargauge", _BARGAUGE),
@@ -188,6 +188,7 @@ def panel(node: Node, number: int, grid: dict[str, int]) -> dict[str, Any]:
     }
     if "query" in keys:
         made["targets"] = targets(keys, kind)
+        made["interval"] = kind.step
     if kind.transformations:
         made["transformations"] = copy.deepcopy(list(kind.transformations))
     if "columns" in keys:
@@ -232,7 +233,6 @@ def targets(keys: dict[str, Node], kind: Kind) -> list[dict[str, Any]]:
             "expr": expr,
             "format": kind.format,
             "instant": kind.instant,
-            "interval": kind.step,
             "legendFormat": legend,
             "range": not kind.instant,
         }
