@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ds01_exporter.metrics import METRICS
 from ds01_exporter.settings import _OPTIONS, Settings, read_settings
 
 
@@ -89,3 +90,12 @@ def test_the_document_names_every_flag_and_variable():
     text = (Path(__file__).parents[2] / "docs" / "exporter.md").read_text(encoding="utf-8")
 
     assert [name for option in _OPTIONS for name in option[:2] if f"`{name}`" not in text] == []
+
+
+def test_the_document_names_every_metric_with_its_labels():
+    """Each metric has a row in docs/exporter.md, with the labels that it really has."""
+    text = (Path(__file__).parents[2] / "docs" / "exporter.md").read_text(encoding="utf-8")
+
+    assert [
+        name for name, row in METRICS.items() if f"| `{name}` | {', '.join(row.labels)}" not in text
+    ] == []
