@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 import json
 import zlib
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from gpu_telemetry.errors import TelemetryError
-from gpu_telemetry.rows import COLUMNS, SCHEMA
+from gpu_telemetry.rows import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,41 +33,81 @@ _TEXT = frozenset(
 )
 
 
-@dataclass
 class Recording:
-    """A file's lines.
+    """A file's lines, read as they are asked for: a recording of weeks does not fit into memory.
+
+    Args:
+        path: The file.
 
     Attributes:
         path: The file.
-        rows: One mapping per line: numbers as numbers, what is unknown left out.
-        torn_lines: Lines that are no whole line: 0, or 1 where the writer was killed in a write.
+        torn_lines: Lines that are no whole line, of those read so far: 1 where the writer was killed in a write.
         interval_seconds: The intended time between samples; None in CSV, which does not tell.
-    """
-
-    path: Path
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    torn_lines: int = 0
-    interval_seconds: float | None = None
-
-
-def read(path: Path) -> Recording:
-    """A whole recording.
 
     Raises:
-        TelemetryError: It cannot be read, or is no recording.
+        TelemetryError: On reading, it cannot be read or is no recording.
     """
-    try:
-        text = _text(path)
-    except OSError as error:
-        raise TelemetryError(f"cannot read {path}: {error.strerror or error}", exit_code=2) from error
-    recording = Recording(path)
-    if text.startswith("timestamp,"):
-        _read_csv(recording, text)
-    elif text.startswith("{"):
-        _read_jsonl(recording, text)
-    elif text.strip():
-        raise _no_recording(path, "its first line is no header")
-    return recording
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.torn_lines = 0
+        self.interval_seconds: float | None = None
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """One mapping per line: numbers as numbers, what is unknown left out."""
+        self.torn_lines = 0
+        try:
+            with _open(self.path) as file:
+                lines = self._whole_lines(file)
+                first = next(lines, "")
+                if first.startswith("timestamp,"):
+                    yield from self._csv(first, lines)
+                elif first.startswith("{"):
+                    yield from self._jsonl(first, lines)
+                elif first:
+                    raise _no_recording(self.path, "its first line is no header")
+        except OSError as error:
+            raise TelemetryError(
+                f"cannot read {self.path}: {error.strerror or error}", exit_code=2
+            ) from error
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """All lines at once."""
+        return list(self)
+
+    def _whole_lines(self, file: TextIO) -> Iterator[str]:
+        """Lines with their end; what is cut off at the end is counted instead."""
+        try:
+            for line in file:
+                if line.endswith("\n"):
+                    yield line
+                else:
+                    self.torn_lines += 1
+        except (EOFError, zlib.error):
+            self.torn_lines += 1  # A compressed file that was cut off; what is before the cut is good.
+
+    def _csv(self, first: str, lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+        columns = next(csv.reader([first]))
+        if "uuid" not in columns or "elapsed_seconds" not in columns:
+            raise _no_recording(self.path, "its first line has not our column names")
+        for cells in csv.reader(lines):
+            if len(cells) == len(columns):
+                yield {name: _value(name, cell) for name, cell in zip(columns, cells, strict=True) if cell}
+            else:
+                self.torn_lines += 1
+
+    def _jsonl(self, first: str, lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+        facts = _parsed(first) or {}
+        if facts.get("schema") != SCHEMA:
+            raise _no_recording(self.path, f"its schema is {facts.get('schema')!r}, not {SCHEMA!r}")
+        self.interval_seconds = facts.get("interval_seconds")
+        for line in lines:
+            found = _parsed(line)
+            if found is None:
+                self.torn_lines += 1
+            else:
+                yield {name: value for name, value in found.items() if value is not None}
 
 
 def when(row: dict[str, Any]) -> float:
@@ -77,41 +115,19 @@ def when(row: dict[str, Any]) -> float:
     return datetime.fromisoformat(str(row["timestamp"]).replace("Z", "+00:00")).timestamp()
 
 
-def _text(path: Path) -> str:
-    if path.suffix != ".gz":
-        return path.read_bytes().decode("utf-8", "replace")
-    with gzip.open(path, "rb") as file:
-        data = io.BytesIO()
-        try:
-            while chunk := file.read1(1 << 20):
-                data.write(chunk)
-        except (EOFError, zlib.error):
-            pass  # Cut off while copied somewhere; what is before the cut is good.
-    return data.getvalue().decode("utf-8", "replace")
+def _open(path: Path) -> TextIO:
+    # Line ends stay as they are: CSV has its own, and cells may hold others.
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8", errors="replace", newline="")
+    return path.open(encoding="utf-8", errors="replace", newline="")
 
 
-def _read_csv(recording: Recording, text: str) -> None:
-    whole, last = _whole_lines(text)
-    reader = csv.reader(io.StringIO(whole, newline=""))
-    columns = next(reader, list(COLUMNS))
-    if "uuid" not in columns or "elapsed_seconds" not in columns:
-        raise _no_recording(recording.path, "its first line has not our column names")
-    for cells in reader:
-        if len(cells) == len(columns):
-            recording.rows.append(_typed(columns, cells))
-        else:
-            recording.torn_lines += 1
-    recording.torn_lines += bool(last)
-
-
-def _whole_lines(text: str) -> tuple[str, str]:
-    """What ends with a line end, and the rest."""
-    at = text.rfind("\n") + 1
-    return text[:at], text[at:]
-
-
-def _typed(columns: list[str], cells: list[str]) -> dict[str, Any]:
-    return {name: _value(name, cell) for name, cell in zip(columns, cells, strict=True) if cell != ""}
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _value(name: str, cell: str) -> Any:
@@ -123,25 +139,6 @@ def _value(name: str, cell: str) -> Any:
         return float(cell)
     except ValueError:
         return cell
-
-
-def _read_jsonl(recording: Recording, text: str) -> None:
-    for number, line in enumerate(_lines(text)):
-        try:
-            found = json.loads(line)
-        except ValueError:
-            recording.torn_lines += 1
-            continue
-        if number == 0:
-            if found.get("schema") != SCHEMA:
-                raise _no_recording(recording.path, f"its schema is {found.get('schema')!r}, not {SCHEMA!r}")
-            recording.interval_seconds = found.get("interval_seconds")
-        else:
-            recording.rows.append({name: value for name, value in found.items() if value is not None})
-
-
-def _lines(text: str) -> Iterator[str]:
-    yield from (line for line in text.split("\n") if line)
 
 
 def _no_recording(path: Path, why: str) -> TelemetryError:

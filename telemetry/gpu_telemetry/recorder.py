@@ -110,6 +110,12 @@ class Recorder:
         """The file that is written now, or was last."""
         return self.paths[-1]
 
+    def files(self) -> list[Path]:
+        """Every file of this recording that is still there, in order, compressed or not."""
+        compressed = (path.with_name(path.name + ".gz") for path in self.paths)
+        pairs = zip(self.paths, compressed, strict=True)
+        return [found for plain, packed in pairs for found in (plain, packed) if found.exists()]
+
     def write(self, sample: Sample) -> bool:
         """Append one sample; False if the disk took it not, which is logged once and counted."""
         now = self._clock()

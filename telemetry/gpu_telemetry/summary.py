@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
@@ -11,9 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gpu_telemetry.reader import when
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from gpu_telemetry.reader import Recording
+    from collections.abc import Iterable
 
 # A hole of more than this many usual intervals is a gap, as after a crash, when no line says so.
 _GAP_INTERVALS = 2.5
@@ -68,68 +67,137 @@ class DeviceSummary:
     missing: list[str] = field(default_factory=list)
 
 
-def summarise(recordings: Sequence[Recording]) -> list[DeviceSummary]:
-    """One summary per device, by slot; the parts of a rotated recording count as one."""
-    rows = [row for recording in recordings for row in recording.rows]
-    devices: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        if "uuid" in row:
-            devices.setdefault(row["uuid"], []).append(row)
-    found = [_device(uuid, device_rows) for uuid, device_rows in devices.items()]
+class _Run:
+    """One recording of one device, taken in line by line."""
+
+    def __init__(self, first: dict[str, Any]) -> None:
+        self.began = self.ended = when(first)
+        self.elapsed = array("d")
+        self.marked: set[int] = set()
+        self.energy_joules: float | None = None
+        self._counter: float | None = None
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Take in one line."""
+        if row.get("gap_seconds", 0) > 0:
+            self.marked.add(len(self.elapsed))
+        self.elapsed.append(row.get("elapsed_seconds", 0.0))
+        self.ended = when(row)
+        if "energy_joules" in row:
+            counter = float(row["energy_joules"])
+            # The counter begins at 0 again when the driver is reloaded.
+            gained = 0.0 if self._counter is None else counter - self._counter
+            self.energy_joules = (self.energy_joules or 0.0) + (gained if gained >= 0 else counter)
+            self._counter = counter
+
+    def seconds(self) -> float:
+        """From the first line to the last, by the recording's own monotonic clock."""
+        return self.elapsed[-1] - self.elapsed[0]
+
+    def gaps(self) -> list[float]:
+        """Holes: those that the recorder marked, and steps that are much longer than usual."""
+        steps = [later - earlier for earlier, later in pairwise(self.elapsed)]
+        if not steps:
+            return []
+        usual = median(steps)
+        return [
+            step - usual
+            for at, step in enumerate(steps, 1)
+            if at in self.marked or step > _GAP_INTERVALS * usual > 0
+        ]
+
+
+class _Device:
+    """All recordings of one device."""
+
+    def __init__(self, row: dict[str, Any]) -> None:
+        self.summary = DeviceSummary(
+            uuid=row["uuid"],
+            slot=str(row.get("slot", "0")),
+            name=row.get("name"),
+            job=str(row.get("job", "")),
+            simulated=False,
+        )
+        self._runs: dict[str, _Run] = {}
+        self._utilization = array("d")
+        self._power = (0, 0.0)
+        self._missing: set[str] = set()
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Take in one line."""
+        summary = self.summary
+        recording = str(row.get("recording", ""))
+        if recording not in self._runs:
+            self._runs[recording] = _Run(row)
+        self._runs[recording].add(row)
+        summary.samples += 1
+        summary.simulated |= row.get("simulated") is True
+        if "utilization_percent" in row:
+            self._utilization.append(row["utilization_percent"])
+        elif (reason := _missing(row)) is not None:
+            self._missing.add(reason)
+        if "power_watts" in row:
+            self._power = (self._power[0] + 1, self._power[1] + row["power_watts"])
+        summary.memory_peak_bytes = _larger(summary.memory_peak_bytes, row.get("memory_used_bytes"))
+        summary.memory_total_bytes = _larger(summary.memory_total_bytes, row.get("memory_total_bytes"))
+        summary.temperature_max_celsius = _larger(
+            summary.temperature_max_celsius, row.get("temperature_celsius")
+        )
+
+    def finish(self) -> DeviceSummary:
+        """The summary of all lines."""
+        summary = self.summary
+        runs = sorted(self._runs.values(), key=lambda run: run.began)
+        # Between one recording and the next only the wall clock tells.
+        between = [hole for one, two in pairwise(runs) if (hole := two.began - one.ended) > 0]
+        inside = [gap for run in runs for gap in run.gaps()]
+        summary.gaps, summary.gap_seconds = len(inside) + len(between), sum(inside) + sum(between)
+        recorded = sum(run.seconds() for run in runs)
+        summary.duration_seconds = recorded + sum(between)
+        summary.missing = sorted(self._missing)
+        self._utilizations()
+        if self._power[0]:
+            summary.power_mean_watts = self._power[1] / self._power[0]
+        counted = [run.energy_joules for run in runs if run.energy_joules is not None]
+        if len(counted) == len(runs):
+            summary.energy_joules = sum(counted)
+        elif summary.power_mean_watts is not None:
+            summary.energy_joules = summary.power_mean_watts * (recorded - sum(inside))
+            summary.energy_estimated = True
+        return summary
+
+    def _utilizations(self) -> None:
+        if not self._utilization:
+            return
+        busy = sorted(self._utilization)
+        summary = self.summary
+        summary.utilization_min_percent, summary.utilization_max_percent = busy[0], busy[-1]
+        summary.utilization_mean_percent = sum(busy) / len(busy)
+        summary.utilization_p95_percent = busy[math.ceil(0.95 * len(busy)) - 1]
+
+
+def summarise(recordings: Iterable[Iterable[dict[str, Any]]]) -> list[DeviceSummary]:
+    """One summary per device, by slot; the parts of a rotated recording count as one.
+
+    Args:
+        recordings: Lines as `gpu_telemetry.reader.Recording` gives them, each file's in its order.
+    """
+    devices: dict[str, _Device] = {}
+    for recording in recordings:
+        for row in recording:
+            if "uuid" not in row:
+                continue
+            if row["uuid"] not in devices:
+                devices[row["uuid"]] = _Device(row)
+            devices[row["uuid"]].add(row)
+    found = [device.finish() for device in devices.values()]
     return sorted(found, key=lambda each: [int(part) for part in each.slot.split(".")])
 
 
-def _device(uuid: str, rows: list[dict[str, Any]]) -> DeviceSummary:
-    rows = sorted(rows, key=lambda row: (row.get("recording", ""), row.get("elapsed_seconds", 0.0)))
-    runs = _runs(rows)
-    gaps = [gap for run in runs for gap in _gaps(run)] + _between(runs)
-    summary = DeviceSummary(
-        uuid=uuid,
-        slot=str(rows[-1].get("slot", "0")),
-        name=rows[-1].get("name"),
-        job=str(rows[-1].get("job", "")),
-        simulated=any(row.get("simulated") is True for row in rows),
-        samples=len(rows),
-        gaps=len(gaps),
-        gap_seconds=sum(gaps),
-        missing=sorted({reason for row in rows if (reason := _missing(row)) is not None}),
-    )
-    summary.duration_seconds = sum(_span(run) for run in runs) + sum(_between(runs))
-    _fill(summary, rows)
-    _energy(summary, runs)
-    return summary
-
-
-def _runs(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """The lines by recording, in the order in which the recordings began."""
-    runs: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        runs.setdefault(str(row.get("recording", "")), []).append(row)
-    return sorted(runs.values(), key=lambda run: when(run[0]))
-
-
-def _span(run: list[dict[str, Any]]) -> float:
-    return float(run[-1]["elapsed_seconds"] - run[0]["elapsed_seconds"])
-
-
-def _gaps(run: list[dict[str, Any]]) -> list[float]:
-    """Holes within one recording, by its own monotonic clock."""
-    steps = [b["elapsed_seconds"] - a["elapsed_seconds"] for a, b in pairwise(run)]
-    if not steps:
-        return []
-    usual = median(steps)
-    marked = [row.get("gap_seconds", 0) > 0 for row in run[1:]]
-    return [
-        step - usual
-        for step, mark in zip(steps, marked, strict=True)
-        if mark or step > _GAP_INTERVALS * usual > 0
-    ]
-
-
-def _between(runs: list[list[dict[str, Any]]]) -> list[float]:
-    """Time between one recording and the next, by the wall clock, the only one that they share."""
-    holes = (when(later[0]) - when(earlier[-1]) for earlier, later in pairwise(runs))
-    return [hole for hole in holes if hole > 0]
+def _larger(one: float | None, other: float | None) -> float | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return max(one, other)
 
 
 def _missing(row: dict[str, Any]) -> str | None:
@@ -139,37 +207,3 @@ def _missing(row: dict[str, Any]) -> str | None:
         pairs = (pair.partition("=") for pair in reasons.split("|"))
         reasons = {reason: names.split(" ") for reason, _, names in pairs}
     return next((reason for reason, names in reasons.items() if "utilization_percent" in names), None)
-
-
-def _fill(summary: DeviceSummary, rows: list[dict[str, Any]]) -> None:
-    busy = sorted(_numbers(rows, "utilization_percent"))
-    if busy:
-        summary.utilization_min_percent, summary.utilization_max_percent = busy[0], busy[-1]
-        summary.utilization_mean_percent = sum(busy) / len(busy)
-        summary.utilization_p95_percent = busy[math.ceil(0.95 * len(busy)) - 1]
-    power = list(_numbers(rows, "power_watts"))
-    summary.power_mean_watts = sum(power) / len(power) if power else None
-    summary.memory_peak_bytes = max(_numbers(rows, "memory_used_bytes"), default=None)
-    summary.memory_total_bytes = max(_numbers(rows, "memory_total_bytes"), default=None)
-    summary.temperature_max_celsius = max(_numbers(rows, "temperature_celsius"), default=None)
-
-
-def _energy(summary: DeviceSummary, runs: list[list[dict[str, Any]]]) -> None:
-    counted = [joules for run in runs if (joules := _counted(run)) is not None]
-    if len(counted) == len(runs):
-        summary.energy_joules = sum(counted)
-    elif summary.power_mean_watts is not None:
-        recorded = sum(_span(run) - sum(_gaps(run)) for run in runs)
-        summary.energy_joules, summary.energy_estimated = summary.power_mean_watts * recorded, True
-
-
-def _counted(run: list[dict[str, Any]]) -> float | None:
-    """Joules by the card's counter, which begins at 0 again when the driver is reloaded."""
-    counter = list(_numbers(run, "energy_joules"))
-    if not counter:
-        return None
-    return sum(later - earlier if later >= earlier else later for earlier, later in pairwise(counter))
-
-
-def _numbers(rows: Iterable[dict[str, Any]], name: str) -> Iterable[float]:
-    return (float(row[name]) for row in rows if name in row)

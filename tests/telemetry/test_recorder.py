@@ -19,10 +19,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_telemetry import reader
 from gpu_telemetry.archive import Archive
 from gpu_telemetry.errors import BackendUnavailable, TelemetryError
 from gpu_telemetry.metrics import READINGS, GpuMetrics, GpuProcess, HostMetrics, HostTemperature, Sample
+from gpu_telemetry.reader import Recording
 from gpu_telemetry.recorder import Limits, Recorder
 from gpu_telemetry.rows import COLUMNS, FORMATS, lines
 
@@ -89,7 +89,7 @@ def test_what_was_written_is_read_back(tmp_path: Path, form: str) -> None:
     recorder = Recorder(tmp_path, form, job="chunk-30")
     assert recorder.write(sample())
     recorder.close()
-    (row,) = reader.read(recorder.path).rows
+    (row,) = Recording(recorder.path).rows
     assert row["timestamp"] == "2027-01-15T08:00:00.250Z"
     assert (row["uuid"], row["name"], row["job"]) == ("GPU-aa11", "Mock, GPU", "chunk-30")
     assert (row["utilization_percent"], row["memory_used_bytes"]) == (87.0, 8 * GIB)
@@ -118,7 +118,7 @@ def test_any_value_survives_a_recording(
     recorder = Recorder(folder, form)
     recorder.write(replace(sample(), gpus=(card, card), simulated=simulated))
     recorder.close()
-    read = reader.read(recorder.path)
+    read = Recording(recorder.path)
     assert read.torn_lines == 0
     for row in read.rows:
         assert row.get("utilization_percent") == utilization
@@ -141,7 +141,7 @@ def test_every_file_has_a_header_and_rotation_compresses(tmp_path: Path, form: s
         raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         first = raw.decode().splitlines()[0]
         assert first.split(",") == list(COLUMNS) if form == "csv" else json.loads(first)["schema"]
-    assert sum(len(reader.read(file).rows) for file in files) == 20
+    assert sum(len(Recording(file).rows) for file in files) == 20
 
 
 def test_files_end_at_their_age(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_deleted_file_is_begun_anew(tmp_path: Path) -> None:
     recorder.path.unlink()
     recorder.write(sample())
     recorder.close()
-    assert len(reader.read(recorder.path).rows) == 1
+    assert len(Recording(recorder.path).rows) == 1
 
 
 def old(folder: Path, number: int, size: int, age: float, suffix: str = ".csv.gz") -> Path:
@@ -196,7 +196,7 @@ def test_what_a_killed_recorder_left_is_taken_over(tmp_path: Path) -> None:
     running.close()
     assert not orphan.exists()
     assert orphan.with_name(orphan.name + ".gz").exists()
-    assert len(reader.read(running.path).rows) == 2
+    assert len(Recording(running.path).rows) == 2
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -210,7 +210,7 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path, form: str) -> None:
     last = whole[:-1].rfind(b"\n") + 1
     for cut in range(last + 1, len(whole) - 1, 7):
         recorder.path.write_bytes(whole[:cut])
-        read = reader.read(recorder.path)
+        read = Recording(recorder.path)
         assert (len(read.rows), read.torn_lines) == (2, 1)
 
 
@@ -222,16 +222,16 @@ def test_a_compressed_file_that_was_cut_off_is_read_up_to_the_cut(tmp_path: Path
     recorder.close()
     cut = tmp_path / "cut.csv.gz"
     cut.write_bytes(gzip.compress(recorder.path.read_bytes())[:-400])
-    assert 0 < len(reader.read(cut).rows) < 500
+    assert 0 < len(Recording(cut).rows) < 500
 
 
-@pytest.mark.parametrize("text", ["time,power\n1,2\n", '{"schema": "x"}\n{"a": 1}\n', "\x00\x01", "[1]\n"])
+@pytest.mark.parametrize("text", ["time,power\n1,2\n", '{"schema": "x"}\n{"a": 1}\n', "\x00\x01\n", "[1]\n"])
 def test_a_foreign_file_is_refused(tmp_path: Path, text: str) -> None:
     """A file that is no recording is an error with its name, no empty summary."""
     file = tmp_path / "foreign.csv"
     file.write_text(text)
     with pytest.raises(TelemetryError) as caught:
-        reader.read(file)
+        list(Recording(file))
     assert "foreign.csv is no recording" in caught.value.problem
 
 
@@ -253,7 +253,7 @@ def test_a_full_disk_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixt
     now[0] += 1.0
     assert recorder.write(sample())
     recorder.close()
-    rows = reader.read(recorder.path).rows
+    rows = Recording(recorder.path).rows
     assert [row["gap_seconds"] for row in rows] == [0.0, 4.0]
     assert recorder.dropped_samples == 3
     assert caplog.text.count("the disk is full") == 1
@@ -291,7 +291,7 @@ def start(fake_driver: SimpleNamespace, folder: Path, *options: str) -> subproce
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     """All lines written so far."""
-    return [row for file in folder.glob("gpu-telemetry_*") for row in reader.read(file).rows]
+    return [row for file in folder.glob("gpu-telemetry_*") for row in Recording(file).rows]
 
 
 def test_a_driver_lost_in_mid_recording_comes_back(tmp_path: Path, fake_driver: SimpleNamespace) -> None:
@@ -319,7 +319,7 @@ def test_a_kill_loses_no_line_but_the_last(tmp_path: Path, fake_driver: SimpleNa
         process.kill()
         process.wait(timeout=60)
     (file,) = out.iterdir()
-    recording = reader.read(file)
+    recording = Recording(file)
     assert recording.torn_lines <= 1
     times = sorted({row["elapsed_seconds"] for row in recording.rows})
     assert all(sum(row["elapsed_seconds"] == at for row in recording.rows) == 8 for at in times[:-1])
@@ -348,7 +348,7 @@ def test_a_really_full_disk(tmp_path: Path, fake_driver: SimpleNamespace) -> Non
             assert process.wait(timeout=60) == 1
             assert b"could not be written" in stderr.read()
         for file in mount.iterdir():
-            assert reader.read(file).torn_lines == 0
+            assert Recording(file).torn_lines == 0
     finally:
         subprocess.run(["umount", str(mount)], check=True)
 

@@ -6,18 +6,17 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gpu_telemetry import reader
 from gpu_telemetry.errors import TelemetryError
+from gpu_telemetry.reader import Recording
+from gpu_telemetry.runfile import RunFile
 from gpu_telemetry.summary import DeviceSummary, summarise
 from gpu_telemetry.tables import UNKNOWN, duration, gibibytes, number, table
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
-
-    from gpu_telemetry.reader import Recording
+    from collections.abc import Iterator, Sequence
 
 _HEAD = (
     "device",
@@ -34,6 +33,7 @@ _HEAD = (
     "energy kJ",
     "gaps",
 )
+_RUN_HEAD = ("job", "exit", "OOM", "job GiB")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -47,25 +47,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Print it; 1 if there is nothing to summarise."""
-    recordings = [reader.read(path) for path in recordings_in(options.files)]
-    groups = _by_job(recordings) if options.table else [("", recordings)]
-    summaries = [(job, each) for job, group in groups for each in summarise(group)]
+    files = [_Watched(path) for path in recordings_in(options.files)]
+    groups = _by_job(files) if options.table else {"": files}
+    found = [(job, group, each) for job, group in groups.items() for each in summarise(group)]
     if options.json:
-        sys.stdout.write(json.dumps([asdict(each) for _, each in summaries], indent=2) + "\n")
+        text = json.dumps([asdict(each) for _, _, each in found], indent=2) + "\n"
     elif options.table:
-        rows = [(job or UNKNOWN, *_cells(each)) for job, each in summaries]
-        sys.stdout.write(table(("job", *_HEAD), rows))
+        runs = {job: _run_cells(job, group) for job, group in groups.items()}
+        text = table((*_RUN_HEAD, *_HEAD), [(*runs[job], *_cells(each)) for job, _, each in found])
     else:
-        sys.stdout.write(table(_HEAD, [_cells(each) for _, each in summaries]))
-    _remark(recordings)
-    return 0 if summaries else 1
+        text = render([each for _, _, each in found])
+    sys.stdout.write(text)
+    for file in files:
+        file.remark()
+    return 0 if found else 1
 
 
 def recordings_in(paths: Sequence[Path]) -> list[Path]:
     """The files named, and the recordings in the folders named.
 
     Raises:
-        TelemetryError: A folder has none, or a path does not exist.
+        TelemetryError: A folder has none.
     """
     found: list[Path] = []
     for path in paths:
@@ -88,13 +90,54 @@ def render(summaries: Sequence[DeviceSummary]) -> str:
     return table(_HEAD, [_cells(each) for each in summaries])
 
 
-def _by_job(recordings: Sequence[Recording]) -> list[tuple[str, list[Recording]]]:
-    """Recordings of one job together; those without a tag each on its own, by its file's name."""
-    groups: dict[str, list[Recording]] = {}
-    for recording in recordings:
-        job = next((str(row["job"]) for row in recording.rows if row.get("job")), recording.path.name)
-        groups.setdefault(job, []).append(recording)
-    return sorted(groups.items())
+class _Watched:
+    """A recording that remembers, while it is read, what a person should be told about it."""
+
+    def __init__(self, path: Path) -> None:
+        self.recording = Recording(path)
+        self._refused: set[str] = set()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for row in self.recording:
+            if row.get("status", "ok") != "ok":
+                self._refused.add(str(row["status"]))
+            yield row
+
+    def first(self) -> dict[str, Any]:
+        """Its first line; nothing if it has none."""
+        return next(iter(self.recording), {})
+
+    def remark(self) -> None:
+        """Say what was not whole."""
+        path = self.recording.path
+        if self.recording.torn_lines:
+            sys.stderr.write(
+                f"note: {path}: {self.recording.torn_lines} torn line left out; its writer was killed\n"
+            )
+        if self._refused:
+            sys.stderr.write(
+                f"note: {path}: at times nothing could be read: {', '.join(sorted(self._refused))}\n"
+            )
+
+
+def _by_job(files: Sequence[_Watched]) -> dict[str, list[_Watched]]:
+    """Recordings of one job together; those without a tag by recording."""
+    groups: dict[str, list[_Watched]] = {}
+    for file in files:
+        first = file.first()
+        groups.setdefault(str(first.get("job") or first.get("recording", UNKNOWN)), []).append(file)
+    return groups
+
+
+def _run_cells(job: str, files: Sequence[_Watched]) -> tuple[str, ...]:
+    """What `gpu-telemetry run` noted of the job's last run; dashes where it was no run."""
+    runs = [run for file in files if (run := RunFile.beside(file.recording.path, file.first())) is not None]
+    if not runs:
+        return (job, UNKNOWN, UNKNOWN, UNKNOWN)
+    last = runs[-1]
+    peaks = [run.peak_memory_bytes for run in runs if run.peak_memory_bytes is not None]
+    exit_code = UNKNOWN if last.exit_code is None else str(last.exit_code)
+    return (job, exit_code, "yes" if last.cuda_out_of_memory else "no", gibibytes(max(peaks, default=None)))
 
 
 def _cells(each: DeviceSummary) -> tuple[str, ...]:
@@ -114,16 +157,3 @@ def _cells(each: DeviceSummary) -> tuple[str, ...]:
         f"~{energy}" if each.energy_estimated else energy,
         f"{each.gaps} ({duration(each.gap_seconds)})" if each.gaps else "0",
     )
-
-
-def _remark(recordings: Sequence[Recording]) -> None:
-    for recording in recordings:
-        if recording.torn_lines:
-            sys.stderr.write(
-                f"note: {recording.path}: {recording.torn_lines} torn line left out; its writer was killed\n"
-            )
-        refused = {str(row["status"]) for row in recording.rows if row.get("status", "ok") != "ok"}
-        if refused:
-            sys.stderr.write(
-                f"note: {recording.path}: at times nothing could be read: {', '.join(sorted(refused))}\n"
-            )

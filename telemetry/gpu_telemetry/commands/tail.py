@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import deque
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpu_telemetry import reader
+from gpu_telemetry.reader import Recording
 from gpu_telemetry.tables import UNKNOWN, gibibytes, number, table
 
 if TYPE_CHECKING:
@@ -27,8 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Print them; 1 if there are none."""
-    recording = reader.read(options.file)
-    rows = _last(recording.rows, options.n)
+    recording = Recording(options.file)
+    rows = _last(recording, options.n)
     if options.json:
         sys.stdout.write("".join(json.dumps(row) + "\n" for row in rows))
     else:
@@ -38,16 +40,12 @@ def execute(options: argparse.Namespace) -> int:
     return 0 if rows else 1
 
 
-def _last(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+def _last(recording: Recording, count: int) -> list[dict[str, Any]]:
     """The last `count` lines of each device, in the file's order; lines without a device count as one device."""
-    left: dict[str, int] = {}
-    found: list[dict[str, Any]] = []
-    for row in reversed(rows):
-        uuid = str(row.get("uuid", ""))
-        left[uuid] = left.get(uuid, count) - 1
-        if left[uuid] >= 0:
-            found.append(row)
-    return found[::-1]
+    kept: dict[str, deque[tuple[int, dict[str, Any]]]] = {}
+    for at, row in enumerate(recording):
+        kept.setdefault(str(row.get("uuid", "")), deque(maxlen=count)).append((at, row))
+    return [row for _, row in sorted((each for rows in kept.values() for each in rows), key=itemgetter(0))]
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
