@@ -3,6 +3,11 @@
 ds01-demo serve --dir DIR --dcgm-port 9400 --password-file FILE [--smtp-port PORT]
                   [--profile lively|healthy|whole] [--speed X]
   ds01-demo mailbox-serve --dir DIR --port PORT
+  ds01-demo history --output FILE [--hours 24] [--step 60] [--end TIME] [--host demo] [--target JOB=ADDRESS]...
+  ds01-demo backfill --data-dir DIR --rules FILE... [--promtool FILE] [--prometheus FILE] [the options of history]
+
+`start --demo` runs `backfill` in the background with --end set to the moment before its Prometheus first scraped
+and one --target for each job, so that filled and live series are the same.
 """
 
 from __future__ import annotations
@@ -14,10 +19,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .backfill import Programs, backfill, write
 from .clock import Clock
 from .errors import DemoError
+from .history import TARGETS, Span
 from .scenario import PROFILES
 from .serve import Options, serve, serve_mailbox
+from .world import World
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +52,70 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="run the simulated server until SIGTERM"))
     _add_mailbox(commands.add_parser("mailbox-serve", help="run only the mail sink until SIGTERM"))
+    _add_history(commands.add_parser("history", help="write the past as OpenMetrics text for promtool"))
+    _add_backfill(commands.add_parser("backfill", help="put the past into a Prometheus data directory"))
     return parser
+
+
+def _add_history(parser: argparse.ArgumentParser) -> None:
+    _add_span(parser)
+    parser.add_argument("--output", type=Path, required=True, help="file for the OpenMetrics text")
+    parser.set_defaults(
+        run=lambda options: write(World(PROFILES[options.profile]), _span(options), options.output)
+    )
+
+
+def _add_backfill(parser: argparse.ArgumentParser) -> None:
+    _add_span(parser)
+    parser.add_argument(
+        "--data-dir", type=Path, required=True, help="Prometheus' data directory, in use or not"
+    )
+    parser.add_argument(
+        "--rules", type=Path, nargs="+", default=[], help="rules files whose recorded series to fill"
+    )
+    parser.add_argument("--promtool", default="promtool", help="program (default %(default)s)")
+    parser.add_argument("--prometheus", default="prometheus", help="program (default %(default)s)")
+    parser.set_defaults(run=_backfill)
+
+
+def _backfill(options: argparse.Namespace) -> None:
+    programs = Programs(options.promtool, options.prometheus)
+    world = World(PROFILES[options.profile])
+    backfill(world, _span(options), options.data_dir.absolute(), options.rules, programs)
+
+
+def _add_span(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--hours", type=float, default=24, help="how far to reach back (default %(default)s)")
+    parser.add_argument("--step", type=int, default=60, help="seconds between scrapes (default %(default)s)")
+    parser.add_argument("--end", type=int, help="last moment, s since the epoch (default: now)")
+    parser.add_argument("--host", default="demo", help="the host label (default %(default)s)")
+    parser.add_argument(
+        "--target",
+        type=_target,
+        action="append",
+        default=[],
+        metavar="JOB=ADDRESS",
+        help="a scraped job and its instance label; replaces the default addresses of its job",
+    )
+    _add_profile(parser)
+
+
+def _target(text: str) -> tuple[str, str]:
+    job, equals, address = text.partition("=")
+    if not equals or job not in TARGETS:
+        raise argparse.ArgumentTypeError(f"{text}: want JOB=ADDRESS with a JOB of {', '.join(TARGETS)}")
+    return job, address
+
+
+def _span(options: argparse.Namespace) -> Span:
+    if options.step < 1 or options.hours <= 0:
+        raise DemoError(
+            "--step must be at least 1 and --hours more than 0", hint="the defaults are 60 and 24"
+        )
+    last = int(time.time()) if options.end is None else options.end
+    end = last - last % options.step
+    start = end - int(options.hours * 3600) // options.step * options.step
+    return Span(start, end, options.step, options.host, TARGETS | dict(options.target))
 
 
 def _add_mailbox(parser: argparse.ArgumentParser) -> None:

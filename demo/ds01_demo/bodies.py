@@ -160,7 +160,7 @@ class Bodies:
             "OperatingSystem": "Debian GNU/Linux 12 (bookworm)",
             "OSType": "linux",
             "Architecture": "x86_64",
-            "NCPU": 64,
+            "NCPU": 32,
             "MemTotal": 512 * 1024 * MIB,
             "Name": "gpu-demo",
             "ServerVersion": _ENGINE_VERSION,

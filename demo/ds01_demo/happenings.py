@@ -51,9 +51,10 @@ def transitions(profile: Profile, start: float, end: float) -> list[Transition]:
 
 @dataclass(frozen=True)
 class LogLine:
-    """One line of the event log, without its line end; `gpu` says that the allocator's books are written too."""
+    """One line of the event log, without its line end; `kind` is the type of the event, `gpu` says that the allocator's books are written too."""
 
     time: float
+    kind: str
     text: str
     gpu: bool
 
@@ -95,7 +96,7 @@ def _lines_of(one: Transition, clock: Clock) -> Iterator[LogLine]:
 
 def _allocator(time: float, event: str, clock: Clock, **values: object) -> LogLine:
     text = json.dumps({"ts": utc(clock.to_wall(time)), "event": event, **values})
-    return LogLine(time, text, gpu=True)
+    return LogLine(time, event, text, gpu=True)
 
 
 def _tool(time: float, event: str, clock: Clock, user: str | None, details: dict[str, str]) -> LogLine:
@@ -108,7 +109,7 @@ def _tool(time: float, event: str, clock: Clock, user: str | None, details: dict
     if user is not None:
         line["user"] = user
     line |= {"source": "ds01-tools", "details": details}
-    return LogLine(time, json.dumps(line, separators=(",", ":")), gpu=False)
+    return LogLine(time, event, json.dumps(line, separators=(",", ":")), gpu=False)
 
 
 def utc(wall: float) -> str:

@@ -154,6 +154,14 @@ class World:
             cache_bytes=round(job.seat.load.cached_mib(age) * MIB),
         )
 
+    def cores(self, job: Job, time: float) -> float:
+        """Host cores that the job uses at `time`."""
+        return self._seats[job.seat].cores.at(time)
+
+    def cpu_seconds(self, start: float, end: float) -> float:
+        """CPU time that all containers together use from `start` to `end`."""
+        return sum(day.cpu_seconds.between(start, end) for day in self._seats.values())
+
 
 def _clock_reasons(power_watts: float, *, slowed: bool, busy: bool) -> int:
     if not busy:
