@@ -31,6 +31,7 @@ class Deployment:
         local_auth: Whether its ports ask for the password.
         host: The label on its series.
         addresses: Where this machine reaches each job, `host:port`.
+        without: Sources of the exporter that this machine does not have, with the reason.
     """
 
     state: StateDir
@@ -40,6 +41,7 @@ class Deployment:
     local_auth: bool
     host: str
     addresses: Mapping[str, str]
+    without: Mapping[str, str]
 
     def write(self) -> None:
         """Record that this is meant to run."""

@@ -16,23 +16,34 @@ if TYPE_CHECKING:
 
 PAUSE_SECONDS = 0.2
 NAMED_AT_ONCE = 3
+OUTSIDE = ("collectors", "disk", "notifications")
+"""Areas about what lies outside the stack."""
+
+OUTSIDE_SECONDS = 5
 SERVERS = ("prometheus", "alertmanager", "grafana")
 
 
 def wait(deployment: Deployment, timeout_seconds: float, say: Say) -> Health:
     """Return as soon as nothing fails; what Prometheus has not asked yet does not count as failing.
 
+    Sources that the exporter cannot read, a full disk and a refusing mail server are not mended by
+    waiting: once all else is well, they get a few seconds more and are then returned as they are.
+
     Raises:
-        UserError: Something still fails when the time is over; names it and its next step.
+        UserError: A service still fails when the time is over; names it and its next step.
     """
     deadline = time.monotonic() + timeout_seconds
+    settled: float | None = None
     while True:
         health = examine(deployment)
-        if health.healthy:
+        failed = [check for check in health.failed if check.area not in OUTSIDE]
+        settled = None if failed else settled or time.monotonic()
+        patient = settled is not None and time.monotonic() - settled > OUTSIDE_SECONDS
+        if health.healthy or patient:
             return health
+        if failed and time.monotonic() > deadline:
+            raise _too_late(failed, timeout_seconds)
         say(_names(health.failed))
-        if time.monotonic() > deadline:
-            raise _too_late(health.failed, timeout_seconds)
         time.sleep(PAUSE_SECONDS)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ds01_monitoring.runtime.base import Runtime
     from ds01_monitoring.tree import RenderedTree
 
+DOCKER_SOCKETS = (Path("/run/docker.sock"), Path("/var/run/docker.sock"))
 EXPORTER_UNIT = Path("/etc/systemd/system/ds01-exporter.service")
 
 
@@ -66,6 +67,7 @@ class Stack:
             local_auth=settings.security.local_auth,
             host=settings.site.host,
             addresses={job: here[job] for job in context.jobs},
+            without=_without(context, self.hardware.reason),
         )
 
 
@@ -107,3 +109,14 @@ def _supervised(settings: Settings) -> bool:
     """Whether the exporter is a process of ours: `auto` leaves it to systemd where the unit is installed."""
     deployment = settings.exporter.deployment
     return deployment == "process" or (deployment == "auto" and not EXPORTER_UNIT.exists())
+
+
+def _without(context: Context, hardware_reason: str) -> dict[str, str]:
+    """The exporter's collectors that have nothing to read on this machine, each with the reason."""
+    found = dict.fromkeys(("topology", "xid"), hardware_reason) if context.hardware == "none" else {}
+    docker = context.settings.allocations.docker
+    if docker == "none":
+        found |= dict.fromkeys(("docker", "container_use"), "the configuration says allocations.docker: none")
+    elif docker == "auto" and not any(socket.exists() for socket in DOCKER_SOCKETS):
+        found |= dict.fromkeys(("docker", "container_use"), "there is no Docker Engine here")
+    return found

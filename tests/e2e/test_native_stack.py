@@ -15,7 +15,7 @@ import yaml
 
 from ds01_monitoring import command
 
-from .conftest import Site, belonging_to, make_site, wait_until
+from .site import Site, belonging_to, make_site, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -185,7 +185,7 @@ def test_status_is_an_exit_code_for_cron(site: Site) -> None:
     assert site.manage("status", "--quiet", "--json", check=False)[0] == 2
 
 
-def test_a_taken_port_is_named_with_its_process_before_anything_starts(tmp_path: Path) -> None:
+def test_a_taken_port_is_named_with_its_process_before_anything_starts(tools: None, tmp_path: Path) -> None:
     """The message has the port, the service that wanted it, and the program that has it."""
     other = make_site(tmp_path)
     with socket.socket() as taken:

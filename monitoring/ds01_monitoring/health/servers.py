@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ds01_monitoring.errors import UserError
 from ds01_monitoring.health.checks import Check
 from ds01_monitoring.http import Unreachable
 
@@ -23,6 +26,12 @@ READY = {
     "dcgm-exporter": "/health",
 }
 """Where each job says that it is ready. A server that has just started may answer 503 for a while."""
+
+COLLECTOR_SUCCESS = "ds01_collector_success"
+WARNING = re.compile(r" (?:WARNING|ERROR) (\w+): (.*)")
+LOG_LINES = 200
+_FILES = "does the allocator run here, and are the paths under allocations: in monitoring.yaml right?"
+HINTS = {"state": _FILES, "events": _FILES, "disk": _FILES}
 
 HAS_RENDERED_FILES = ("prometheus", "alertmanager")
 
@@ -88,14 +97,28 @@ def last_reload(client: Client, deployment: Deployment, server: str) -> tuple[bo
 
 
 def collectors(deployment: Deployment, client: Client) -> Iterator[Check]:
-    """Each source that the allocation exporter reads."""
+    """Each source that the allocation exporter reads; one that this machine does not have is no failure."""
     address = deployment.addresses["ds01-exporter"]
-    for name, labels, value in client.get(address, "/metrics").samples():
-        if name != "ds01_collector_success":
-            continue
-        collector = labels.get("collector", "")
-        if value == 1:
+    samples = client.get(address, "/metrics").samples()
+    found = {labels["collector"]: value == 1 for name, labels, value in samples if name == COLLECTOR_SUCCESS}
+    reasons = {} if all(found.values()) else _reasons(deployment)
+    for collector, success in found.items():
+        if success:
             yield Check("collectors", collector, "ok")
+        elif collector in deployment.without:
+            yield Check("collectors", collector, "absent", deployment.without[collector])
         else:
-            hint = "monitoring-manage logs ds01-exporter says why"
-            yield Check("collectors", collector, "failed", "the exporter cannot read it", hint)
+            detail = reasons.get(collector, "the exporter cannot read it")
+            hint = HINTS.get(collector, "monitoring-manage logs ds01-exporter")
+            yield Check("collectors", collector, "failed", detail, hint)
+
+
+def _reasons(deployment: Deployment) -> dict[str, str]:
+    """What the exporter said last about each collector that fails."""
+    found = {}
+    with suppress(UserError):  # Its log may be elsewhere, such as in systemd's journal.
+        for line in deployment.control().logs("ds01-exporter", tail=LOG_LINES, follow=False):
+            match = WARNING.search(line)
+            if match:
+                found[match[1]] = match[2]
+    return found

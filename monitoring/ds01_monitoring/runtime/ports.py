@@ -92,7 +92,12 @@ def _with_owner(listener: Listener, pid: int | None) -> Listener:
     if pid is None:
         return listener
     try:
-        program = (PROC / str(pid) / "comm").read_text().strip()
+        name = (PROC / str(pid) / "comm").read_text().strip()
+        command = (PROC / str(pid) / "cmdline").read_text(errors="replace").partition("\0")[0]
     except OSError:
         return listener
-    return Listener(listener.port, listener.inode, listener.user, pid, program)
+    # The kernel keeps 15 characters of the name; the command line has the rest.
+    full = command.rpartition("/")[2]
+    return Listener(
+        listener.port, listener.inode, listener.user, pid, full if full.startswith(name) else name
+    )
