@@ -57,7 +57,7 @@ class Recorder:
         limits: Rotation and retention.
         interval_seconds: The intended time between samples, for the files' readers.
         job: A tag that every line carries, or "".
-        clock: A monotonic clock in seconds.
+        clock: A monotonic clock in seconds, for the files' age.
 
     Raises:
         TelemetryError: The folder cannot be made or written to, or the form is unknown.
@@ -86,7 +86,7 @@ class Recorder:
         self._interval_seconds = interval_seconds
         self._job = job
         self._clock = clock
-        self._started = clock()
+        self._started: float | None = None
         self._part = 0
         self._file: int | None = None
         self._size = 0
@@ -117,12 +117,16 @@ class Recorder:
         return [found for plain, packed in pairs for found in (plain, packed) if found.exists()]
 
     def write(self, sample: Sample) -> bool:
-        """Append one sample; False if the disk took it not, which is logged once and counted."""
-        now = self._clock()
-        if self._last_written is not None and self.dropped_samples and self._full:
+        """Append one sample; False if the disk took it not, which is logged once and counted.
+
+        Times in the file follow `sample.monotonic`, so samples that were held back may be written later.
+        """
+        now = sample.monotonic
+        self._started = now if self._started is None else self._started
+        if self._last_written is not None and self._full:
             sample = replace(sample, gap_seconds=max(sample.gap_seconds, now - self._last_written))
         common = {
-            "elapsed_seconds": round(now - self._started, 3),
+            "elapsed_seconds": round(sample.monotonic - self._started, 3),
             "recording": self.recording,
             "job": self._job,
         }

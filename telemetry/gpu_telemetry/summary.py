@@ -73,14 +73,14 @@ class _Run:
     def __init__(self, first: dict[str, Any]) -> None:
         self.began = self.ended = when(first)
         self.elapsed = array("d")
-        self.marked: set[int] = set()
+        self.marked: dict[int, float] = {}
         self.energy_joules: float | None = None
         self._counter: float | None = None
 
     def add(self, row: dict[str, Any]) -> None:
         """Take in one line."""
         if row.get("gap_seconds", 0) > 0:
-            self.marked.add(len(self.elapsed))
+            self.marked[len(self.elapsed)] = row["gap_seconds"]
         self.elapsed.append(row.get("elapsed_seconds", 0.0))
         self.ended = when(row)
         if "energy_joules" in row:
@@ -100,8 +100,9 @@ class _Run:
         if not steps:
             return []
         usual = median(steps)
+        # A machine that slept marks a gap that its monotonic clock does not show.
         return [
-            step - usual
+            max(step - usual, self.marked.get(at, 0.0))
             for at, step in enumerate(steps, 1)
             if at in self.marked or step > _GAP_INTERVALS * usual > 0
         ]

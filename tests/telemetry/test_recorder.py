@@ -238,20 +238,19 @@ def test_a_foreign_file_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_full_disk_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """While nothing fits samples are counted as lost and said once; afterwards the gap is in the next line."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    now = [0.0]
-    recorder = Recorder(tmp_path, clock=lambda: now[0])
+    now = 7.0
+    recorder = Recorder(tmp_path)
     recorder.write(sample())
     kept = recorder.path.read_bytes()
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(kept) + 100, hard))
         for _ in range(3):
-            now[0] += 1.0
-            assert not recorder.write(sample())
+            now += 1.0
+            assert not recorder.write(replace(sample(), monotonic=now))
         assert recorder.path.read_bytes() == kept
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    now[0] += 1.0
-    assert recorder.write(sample())
+    assert recorder.write(replace(sample(), monotonic=now + 1.0))
     recorder.close()
     rows = Recording(recorder.path).rows
     assert [row["gap_seconds"] for row in rows] == [0.0, 4.0]

@@ -1,0 +1,179 @@
+"""The command `gpu-telemetry` as a program: what it prints, and with which code it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess  # noqa: TID251 - the command is tested as a program.
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gpu_telemetry.devices import Topology
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import SimpleNamespace
+
+COMMAND = [sys.executable, "-m", "gpu_telemetry"]
+
+
+def call(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """The command to its end."""
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, check=False, timeout=120, **options
+    )
+
+
+@pytest.fixture
+def mig_driver(fake_driver: SimpleNamespace) -> SimpleNamespace:
+    """A whole card, and one cut into an instance."""
+    fake_driver.write(
+        fake_driver.card(0),
+        fake_driver.card(1, mig_mode=1, migs=[fake_driver.mig(1, 0, 2, "3g.20gb", 3, 19968)]),
+    )
+    return fake_driver
+
+
+def test_list_as_json_is_the_allocators_topology(mig_driver: SimpleNamespace) -> None:
+    """The document is of the published schema and gives the slots that a scheduler needs."""
+    done = call("list", "--json", env=mig_driver.environment)
+    document = json.loads(done.stdout)
+    assert document["schema"] == "gpu-telemetry/list/1"
+    assert set(document) == {"schema", "simulated", "driver_version", "gpus"}
+    topology = Topology.from_dict(document)
+    assert [slot.name for slot in topology.slots()] == ["0", "1.0"]
+    assert (topology.simulated, topology.driver_version) == (False, "550.54.15")
+
+
+def test_list_for_people_names_every_slot(mig_driver: SimpleNamespace) -> None:
+    """Slot, profile, instance, share and UUID of each device."""
+    text = call("list", env=mig_driver.environment).stdout
+    assert "driver 550.54.15" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("1.0 ")]
+    assert line.split() == ["1.0", "3g.20gb", "2", "19.5", "3/7", "MIG-a1000000-0000-4000-0001-000000000000"]
+
+
+def test_no_driver_is_an_error_with_a_next_step() -> None:
+    """Nobody takes a machine without driver for one without GPUs."""
+    done = call("list", "--backend", "nvml")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "error: NVML is not available" in done.stderr
+    assert "hint: install the NVIDIA driver" in done.stderr
+
+
+def test_simulated_readings_say_so_in_every_outlet(tmp_path: Path) -> None:
+    """List, watch, the recordings, their summary and their tail."""
+    assert json.loads(call("list", "--json", "--backend", "simulated").stdout)["simulated"] is True
+    assert "simulated" in call("list", "--backend", "simulated").stdout
+    assert "SIMULATED" in call("watch", "--once", "--backend", "simulated").stdout
+    call(
+        "record",
+        "--backend",
+        "simulated",
+        "--out",
+        str(tmp_path),
+        "--interval",
+        "20ms",
+        "--duration",
+        "100ms",
+    )
+    (file,) = tmp_path.iterdir()
+    assert "simulated" in call("summary", str(file)).stdout
+    assert "simulated" in call("tail", str(file)).stdout
+
+
+def test_watch_shows_each_device_once(mig_driver: SimpleNamespace) -> None:
+    """Utilisation, memory, what holds the clocks down; where a reading is missing, why."""
+    done = call("watch", "--once", env=mig_driver.environment)
+    assert done.returncode == 0
+    lines = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert "87" in lines["0"]
+    assert "sw_power_cap" in lines["0"]
+    assert "not supported" in lines["1.0"]
+
+
+def test_watch_goes_on_until_it_is_stopped(mig_driver: SimpleNamespace) -> None:
+    """Without a terminal one view follows another; Ctrl-C ends it cleanly."""
+    process = subprocess.Popen(
+        [*COMMAND, "watch", "--interval", "20ms"],
+        env=mig_driver.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        views = 0
+        while views < 3:
+            line = process.stdout.readline()
+            assert line, "it ended"
+            views += "driver 550.54.15" in line
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.wait(timeout=60) == 0
+
+
+def test_watch_without_driver_says_so() -> None:
+    """One view, code 1, no invented device."""
+    done = call("watch", "--once", "--backend", "nvml")
+    assert done.returncode == 1
+    assert "nothing can be read: NVML is not available" in done.stdout
+
+
+def test_only_visible_devices_are_shown(mig_driver: SimpleNamespace) -> None:
+    """CUDA_VISIBLE_DEVICES filters; --all-devices shows the machine."""
+    environment = mig_driver.environment | {"CUDA_VISIBLE_DEVICES": "0"}
+    one = call("watch", "--once", env=environment).stdout
+    assert "3g.20gb" not in one
+    assert "3g.20gb" in call("watch", "--once", "--all-devices", env=environment).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["record", "--out", "x", "--interval", "1ms"], "1ms is not between 10ms and 1h"),
+        (["record", "--out", "x", "--interval", "soon"], "'soon' is no time such as"),
+        (["record", "--out", "x", "--rotate-size", "big"], "'big' is no size such as"),
+        (["record"], "--out"),
+        (["run"], "no command given"),
+        (["summary", "no-such-file"], "cannot read no-such-file: No such file or directory"),
+        (["nonsense"], "invalid choice: 'nonsense'"),
+    ],
+)
+def test_wrong_usage_is_code_2_and_names_the_value(arguments: list[str], words: str, tmp_path: Path) -> None:
+    """Nothing is done, and the offending value is in the message."""
+    done = call(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(mig_driver: SimpleNamespace) -> None:
+    """`gpu-telemetry list --json | head -1` ends quietly."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [*COMMAND, "list", "--json"],
+        env=mig_driver.environment,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_importing_needs_no_gpu_library() -> None:
+    """The public names can be imported where nvidia-ml-py, prometheus_client and a driver are missing."""
+    script = (
+        "import sys\n"
+        "for name in ('pynvml', 'prometheus_client', 'rich', 'torch'): sys.modules[name] = None\n"
+        "from gpu_telemetry import GpuMonitor, GpuMetrics, AndonSystem, AlertConfig, GpuAlert, sparkline, MockGpuBackend\n"
+        "from gpu_telemetry import GpuMonitorCallback\n"
+        "from gpu_telemetry.errors import NvmlUnavailable\n"
+        "try: GpuMonitor('nvml').collect_metrics()\n"
+        "except NvmlUnavailable as error: print(error.reason)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("not_installed\n", "")
