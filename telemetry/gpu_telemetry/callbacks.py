@@ -207,7 +207,7 @@ class GpuMonitorCallback:
 
     def _look(self, andon: AndonSystem) -> None:
         metrics = self._monitor.collect_metrics()
-        andon.check(metrics)
+        andon.check(metrics, held={gpu.uuid for gpu in metrics} if _are_ours() else ())
         self._hold_or_release(andon)
         for callback in self._on_sample:
             callback(metrics)
@@ -239,3 +239,13 @@ class GpuMonitorCallback:
 
     def _reasons(self) -> str:
         return "; ".join(alert.message() for alert in (self._andon.active if self._andon else ()))
+
+
+def _are_ours() -> bool:
+    """Whether the visible GPUs were given to this training, so that an idle one is its own.
+
+    A container often cannot see its own processes on the GPU, so the processes alone do not tell.
+    """
+    if os.environ.get("CUDA_VISIBLE_DEVICES"):
+        return True
+    return os.environ.get("NVIDIA_VISIBLE_DEVICES", "all") not in {"", "all", "none", "void"}

@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from gpu_telemetry import GpuMonitor, GpuMonitorCallback, MockGpuBackend
+from gpu_telemetry import AlertConfig, GpuMonitor, GpuMonitorCallback, MockGpuBackend
 from gpu_telemetry.errors import TelemetryError
 
 SECONDS = 20
@@ -154,6 +154,27 @@ def test_an_interval_must_be_positive(callback, seconds):
     """A callback that would spin is refused."""
     with pytest.raises(ValueError, match="above zero"):
         callback.with_interval_secs(seconds)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "ours"),
+    [
+        ("CUDA_VISIBLE_DEVICES", "0", True),
+        ("NVIDIA_VISIBLE_DEVICES", "GPU-1", True),
+        ("NVIDIA_VISIBLE_DEVICES", "all", False),
+        ("CUDA_VISIBLE_DEVICES", "", False),
+    ],
+)
+def test_a_hang_is_seen_where_processes_are_hidden(callback, backend, monkeypatch, variable, value, ours):
+    """In a container no process may be listed; a GPU that was given to the training is held all the same."""
+    for name in ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, value)
+    fired, samples = Probe(), Probe()
+    backend.with_temperature(40).with_utilization(0).with_processes()
+    with callback.with_config(AlertConfig(idle_timeout_secs=0)).on_alert(fired).on_sample(samples):
+        samples.wait_for(2)
+    assert [alert.kind for alert in fired.told] == (["GpuIdle"] if ours else [])
 
 
 FRAMEWORKS = [
