@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 SOURCES := monitoring exporter telemetry demo tests
 
-.PHONY: check lint format types test tools bench golden lock clean
+.PHONY: mutate check lint format types test tools bench golden lock clean
 
 check: lint types test  ## What CI runs.
 
@@ -31,6 +31,9 @@ test: .venv tools  ## The whole test suite; ARGS passes options to pytest.
 
 golden: .venv  ## Rewrites the golden files; read the diff.
 	$(PYTHON) -m pytest --update-golden $(ARGS)
+
+mutate: .venv  ## Changes the rules one place at a time and asks whether their tests notice; ARGS="gpu waste" for some files.
+	nice $(PYTHON) -m tests.rules.mutate $(ARGS)
 
 bench: .venv  ## Prints the table of measured figures.
 	$(PYTHON) -m tests.bench $(ARGS)

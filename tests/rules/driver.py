@@ -96,17 +96,17 @@ def _name(case: Path) -> str:
     return f"case-{case.name}"
 
 
-def _install(case: Path, folder: Path) -> None:
-    """Copy a case file; promtool evaluates groups in no order unless told one."""
-    text = case.read_text(encoding="utf-8")
-    files = yaml.safe_load(text)["rule_files"]
-    groups = [
-        group["name"]
-        for file in files
-        for group in yaml.safe_load((folder / file).read_text(encoding="utf-8"))["groups"]
-    ]
-    order = f"group_eval_order: [{', '.join(groups)}]\n"
-    (folder / _name(case)).write_text(order + text, encoding="utf-8")
+def install(cases: Iterable[Path], folder: Path) -> None:
+    """Copy case files beside the rules; promtool evaluates groups in no order unless told one."""
+    for case in cases:
+        text = case.read_text(encoding="utf-8")
+        groups = [
+            group["name"]
+            for file in yaml.safe_load(text)["rule_files"]
+            for group in yaml.safe_load((folder / file).read_text(encoding="utf-8"))["groups"]
+        ]
+        order = f"group_eval_order: [{', '.join(groups)}]\n"
+        (folder / _name(case)).write_text(order + text, encoding="utf-8")
 
 
 def promtool(tool: Path, *args: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -123,8 +123,7 @@ def run_case(tool: Path, case: Path, folder: Path, suite: str) -> Outcome:
 def run_cases(cases: Iterable[Path], folder: Path, tools: dict[str, Path]) -> list[Outcome]:
     """Run the case files with each promtool, two at a time."""
     wanted = list(cases)
-    for case in wanted:
-        _install(case, folder)
+    install(wanted, folder)
     with ThreadPoolExecutor(max_workers=2) as pool:
         jobs = [
             pool.submit(run_case, tool, case, folder, suite)
