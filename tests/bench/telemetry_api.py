@@ -24,11 +24,28 @@ GPUS = 8
 RATE, SECONDS, CONNECTIONS = 200, 15, 8
 PROMISE_MS = 5.0
 URL = "/api/v1/monitoring/gpu-metrics"
+BARE = """
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class Handler(BaseHTTPRequestHandler):
+    protocol_version, wbufsize, disable_nagle_algorithm = "HTTP/1.1", 65536, True
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "2048")
+        self.end_headers()
+        self.wfile.write(b"x" * 2048)
+    def log_message(self, *_):
+        pass
+server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
 SITE = Path(__file__).parents[1] / "telemetry/fake_site"
 
 
 def measure() -> list[Row]:
     """Ask a running server; the figures hold for the whole way, client included."""
+    with _bare_server() as port:
+        bare = statistics.quantiles(_latencies(port), n=100)
     with _server() as port:
         late = _latencies(port)
         scrape = median_seconds(lambda: _get(http.client.HTTPConnection("127.0.0.1", port), "/metrics"))
@@ -36,6 +53,7 @@ def measure() -> list[Row]:
     note = f"{CONNECTIONS} kept connections, {GPUS} GPUs, p50 {percentiles[49] * 1000:.2f} ms, max {max(late) * 1000:.1f} ms"
     return [
         Row(f"GET gpu-metrics p99 at {RATE} requests/s", percentiles[98] * 1000, "ms", PROMISE_MS, runs=len(late), note=note),
+        Row("the same from a bare http.server", bare[98] * 1000, "ms", runs=len(late), note="what machine and client cost in this run"),
         Row(f"GET /metrics of {GPUS} GPUs, new connection", scrape * 1000, "ms", runs=RUNS),
     ]  # fmt: skip
 
@@ -69,6 +87,16 @@ def _get(connection: http.client.HTTPConnection, path: str) -> None:
     answer = connection.getresponse()
     if answer.status != http.HTTPStatus.OK or not answer.read():
         raise RuntimeError(f"{path} answered {answer.status}")
+
+
+@contextmanager
+def _bare_server() -> Iterator[int]:
+    server = subprocess.Popen([sys.executable, "-c", BARE], stdout=subprocess.PIPE, text=True)
+    try:
+        yield int(server.stdout.readline()) if server.stdout else 0
+    finally:
+        server.terminate()
+        server.wait(10)
 
 
 @contextmanager
