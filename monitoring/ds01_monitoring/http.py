@@ -28,10 +28,12 @@ class Reply:
     Attributes:
         status: The HTTP status code.
         text: The body.
+        location: Where a redirect leads; empty without one.
     """
 
     status: int
     text: str
+    location: str = ""
 
     def json(self) -> Any:
         """The body as JSON.
@@ -72,7 +74,8 @@ class Client:
             with closing(http.client.HTTPConnection(address, timeout=self.timeout_seconds)) as connection:
                 connection.request("GET", target, headers=headers)
                 answer = connection.getresponse()
-                return Reply(answer.status, answer.read().decode(errors="replace"))
+                text = answer.read().decode(errors="replace")
+                return Reply(answer.status, text, answer.getheader("Location", ""))
         except TimeoutError as error:
             raise Unreachable(f"no answer within {self.timeout_seconds:g} s") from error
         except ConnectionRefusedError as error:

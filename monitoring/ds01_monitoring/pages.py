@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from ds01_monitoring.deployment import Deployment
 
 QUERY = "/graph?g0.expr=ds01%3Aallocation_utilization%3Aratio&g0.tab=1"
+QUERY_API = "/api/v1/query?query=ds01%3Aallocation_utilization%3Aratio"
+REDIRECTS = range(300, 400)
 # Job, path, what a person finds there.
 CANDIDATES = (
     ("grafana", "/", "dashboards"),
@@ -34,11 +36,15 @@ class Page:
 def pages(deployment: Deployment) -> list[Page]:
     """The addresses that answer with a page."""
     client = Client(deployment.password())
-    return [
+    found = [
         Page(job, f"http://localhost:{_port(deployment, job)}{path}", shows)
         for job, path, shows in CANDIDATES
         if job in deployment.addresses and _has_page(client, deployment.addresses[job], path)
     ]
+    if not any(page.job == "prometheus" for page in found):
+        url = f"http://localhost:{_port(deployment, 'prometheus')}{QUERY_API}"
+        found.append(Page("prometheus", url, "who uses what, as JSON: this build has no page"))
+    return found
 
 
 def tunnel(found: list[Page], deployment: Deployment) -> str:
@@ -55,6 +61,8 @@ def _port(deployment: Deployment, job: str) -> int:
 def _has_page(client: Client, address: str, path: str) -> bool:
     try:
         reply = client.get(address, path)
+        if reply.status in REDIRECTS and reply.location.startswith("/"):
+            reply = client.get(address, reply.location)
     except Unreachable:
         return False
     return reply.status < 400 and NO_PAGE not in reply.text

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ds01_monitoring import command, deployment
+from ds01_monitoring.config.model import Ports
 from ds01_monitoring.http import Client
 from ds01_monitoring.paths import StateDir
 from ds01_monitoring.runtime import processes
@@ -155,7 +156,7 @@ def make_site(root: Path) -> Site:
     site = Site(root)
     for room in ROOMS:
         shutil.copytree(REPOSITORY / room, site.clone / room, ignore=shutil.ignore_patterns("__pycache__"))
-    names = ("prometheus", "alertmanager", "grafana", "dcgm_exporter", "node_exporter", "gpu_telemetry")
+    names = list(Ports.model_fields)
     *ports, exporter = free_ports(len(names) + 1)
     site.configure(ports=dict(zip(names, ports, strict=True)), exporter={"port": exporter})
     return site

@@ -12,8 +12,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from ds01_monitoring import readiness
+from ds01_monitoring.commands import reload
 from ds01_monitoring.deployment import Deployment
-from ds01_monitoring.health import checks, local, prometheus, servers
+from ds01_monitoring.errors import UserError
+from ds01_monitoring.health import Health, checks, local, prometheus, servers
 from ds01_monitoring.health.checks import Check
 from ds01_monitoring.http import Client, Unreachable
 from ds01_monitoring.paths import StateDir
@@ -255,3 +258,58 @@ def test_nobody_listening_is_said_in_words(deployment: Deployment) -> None:
     """The reason is for people."""
     with pytest.raises(Unreachable, match="nobody listens"):
         CLIENT.get("127.0.0.1:1", "/")
+
+
+class Signalled:
+    """A runtime whose `reload` makes the servers say something else."""
+
+    def __init__(self, answers: Answers, accepted: int) -> None:
+        self.answers = answers
+        self.accepted = accepted
+
+    def reload(self, _say: object) -> None:
+        """What the servers do on a signal."""
+        tell(self.answers, self.accepted, time.time() if self.accepted else 1000.0)
+
+
+def tell(answers: Answers, accepted: int, loaded: float) -> None:
+    """Let both servers say how their last reload went."""
+    lines = [RELOADED.format(name, accepted, loaded) for name in ("prometheus", "alertmanager")]
+    answers.pages["/metrics"] = (200, "".join(lines))
+
+
+def test_reload_waits_until_both_servers_have_accepted(answers: Answers, deployment: Deployment) -> None:
+    """A newer time of success is an answer."""
+    tell(answers, 1, 1000.0)
+
+    assert reload.signal_and_wait(Signalled(answers, 1), deployment, str) == ["prometheus", "alertmanager"]
+
+
+def test_reload_reports_a_server_that_refuses(answers: Answers, deployment: Deployment) -> None:
+    """The server's own flag is an answer too, and nobody waits for a minute."""
+    tell(answers, 1, 1000.0)
+
+    with pytest.raises(UserError, match="did not accept") as caught:
+        reload.signal_and_wait(Signalled(answers, 0), deployment, str)
+
+    assert "logs prometheus" in caught.value.hint
+
+
+def test_waiting_ends_with_the_names_of_what_does_not_come_up(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that stays down is an error with its next step; a source that is missing is none."""
+    down = Check(
+        "servers", "prometheus", "failed", "nobody listens there", "monitoring-manage logs prometheus"
+    )
+    source = Check("collectors", "state", "failed", "no such file", "install the allocator")
+    monkeypatch.setattr(readiness, "OUTSIDE_SECONDS", 0)
+    found = Health(deployment, (down, source))
+    monkeypatch.setattr(readiness, "examine", lambda _deployment: found)
+
+    with pytest.raises(UserError, match="nobody listens there") as caught:
+        readiness.wait(deployment, 0.1, str)
+
+    assert "logs prometheus" in caught.value.hint
+    found = Health(deployment, (source,))
+    assert readiness.wait(deployment, 0.1, str).failed == [source]

@@ -157,6 +157,8 @@ class NativeRuntime:
             if job in context.jobs
         }
         settings = context.settings
+        if context.demo:
+            wanted[settings.ports.demo_mail] = "ds01-demo"
         if settings.dcgm.address and not context.demo:
             wanted = {port: job for port, job in wanted.items() if job != "dcgm-exporter"}
         if not context.extra.get("supervise_exporter", True):

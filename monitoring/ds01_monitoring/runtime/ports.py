@@ -93,11 +93,15 @@ def _with_owner(listener: Listener, pid: int | None) -> Listener:
         return listener
     try:
         name = (PROC / str(pid) / "comm").read_text().strip()
-        command = (PROC / str(pid) / "cmdline").read_text(errors="replace").partition("\0")[0]
+        words = (PROC / str(pid) / "cmdline").read_text(errors="replace").split("\0")
     except OSError:
         return listener
-    # The kernel keeps 15 characters of the name; the command line has the rest.
-    full = command.rpartition("/")[2]
-    return Listener(
-        listener.port, listener.inode, listener.user, pid, full if full.startswith(name) else name
-    )
+    return Listener(listener.port, listener.inode, listener.user, pid, _full_name(name, words))
+
+
+def _full_name(name: str, words: list[str]) -> str:
+    """A program's name as people know it: the kernel keeps 15 characters, and calls scripts after their interpreter."""
+    program, *arguments = (word.rpartition("/")[2] for word in words if word)
+    if name.startswith("python") and arguments:
+        return next((argument for argument in arguments if not argument.startswith("-")), name)
+    return program if program.startswith(name) else name
