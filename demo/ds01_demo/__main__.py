@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import time
 from pathlib import Path
@@ -29,6 +30,9 @@ from .world import World
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_BACKGROUND = 10
+"""How far `backfill` steps back (nice) behind the servers that it fills the past of."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,6 +83,7 @@ def _add_backfill(parser: argparse.ArgumentParser) -> None:
 
 
 def _backfill(options: argparse.Namespace) -> None:
+    os.nice(_BACKGROUND)
     programs = Programs(options.promtool, options.prometheus)
     world = World(PROFILES[options.profile])
     backfill(world, _span(options), options.data_dir.absolute(), options.rules, programs)

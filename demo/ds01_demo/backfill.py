@@ -8,7 +8,7 @@ visible at once. It listens on loopback without a password, for seconds, and hol
 
 Finished blocks are put into the real data directory under their final names, one rename each. A Prometheus that
 runs there finds them within a minute, one that is started later at once. `end` must not be after the first real
-scrape: then nothing overlaps.
+scrape: a Prometheus that starts on blocks forgets what its log holds from before their end.
 """
 
 from __future__ import annotations
@@ -56,8 +56,14 @@ class Programs:
 
 
 def backfill(world: World, span: Span, data: Path, rules: Sequence[Path], programs: Programs) -> None:
-    """Fill `data` with the blocks of `span`, scraped series first. Raises DemoError."""
+    """Fill `data` with the blocks of `span`, scraped series first; nothing where there are blocks already.
+
+    Raises DemoError.
+    """
     planned = levels(rules)
+    if any(data.glob("*/meta.json")):
+        log.info("%s holds a past already", data)
+        return
     data.mkdir(parents=True, exist_ok=True)
     # Beside the data, so that blocks can be linked instead of copied.
     with tempfile.TemporaryDirectory(prefix=".ds01-demo-", dir=data.parent) as folder:
@@ -105,7 +111,7 @@ def evaluated(rule: Rule, span: Span, url: str) -> Iterator[str]:
         "query": rule.expr,
         "start": span.start,
         "end": span.end,
-        "step": max(rule.interval, span.step),
+        "step": rule.step(span.step),
         "timeout": f"{_TOOL_SECONDS:g}s",
     }
     body = urllib.parse.urlencode(parameters).encode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -16,17 +16,26 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_COUNTED = re.compile(r"(?:count|sum)_over_time\(\s*([a-zA-Z_:][a-zA-Z0-9_:]*)")
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A recording rule with the interval of its group, in seconds."""
+    """A recording rule with the interval of its group, in seconds.
+
+    `counted` says that some rule counts or adds up its samples, and so relies on that interval.
+    """
 
     record: str
     expr: str
     labels: dict[str, str]
     interval: float
+    counted: bool = False
+
+    def step(self, scraped: int) -> float:
+        """How often it must be evaluated, in seconds, where data come every `scraped` seconds."""
+        return self.interval if self.counted and self.interval else max(self.interval, scraped)
 
     def needs(self, records: set[str]) -> set[str]:
         """Which of `records` it reads, itself left out."""
@@ -35,7 +44,16 @@ class Rule:
 
 def levels(files: Sequence[Path]) -> list[list[Rule]]:
     """The recording rules of all `files`. Rules that need each other in a circle come last, together."""
-    waiting = [rule for path in files for rule in _rules(path)]
+    contents = [_entries(path) for path in files]
+    counted = {
+        name for entries in contents for _, rule in entries for name in _COUNTED.findall(str(rule["expr"]))
+    }
+    waiting = [
+        Rule(rule["record"], str(rule["expr"]), rule.get("labels") or {}, interval, rule["record"] in counted)
+        for entries in contents
+        for interval, rule in entries
+        if "record" in rule
+    ]
     found: list[list[Rule]] = []
     while waiting:
         missing = {rule.record for rule in waiting}
@@ -45,19 +63,14 @@ def levels(files: Sequence[Path]) -> list[list[Rule]]:
     return found
 
 
-def _rules(path: Path) -> list[Rule]:
+def _entries(path: Path) -> list[tuple[float, dict[str, Any]]]:
+    """Every rule of a file, alerts included, with the interval of its group."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         return [
-            Rule(
-                rule["record"],
-                str(rule["expr"]),
-                rule.get("labels") or {},
-                _seconds(group.get("interval") or "0s"),
-            )
+            (_seconds(group.get("interval") or "0s"), {**rule, "expr": rule["expr"]})
             for group in content.get("groups") or []
             for rule in group.get("rules") or []
-            if "record" in rule
         ]
     except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         raise DemoError(

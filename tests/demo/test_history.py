@@ -178,6 +178,9 @@ def test_backfill_brings_scraped_and_recorded_series(suite: str, tmp_path: Path)
     ]
     command += ["--target", "dcgm-exporter=127.0.0.1:12345"]
     subprocess.run(command, check=True, timeout=280)
+    blocks = sorted(path.name for path in data.iterdir())
+    subprocess.run(command, check=True, timeout=280)
+    assert sorted(path.name for path in data.iterdir()) == blocks, "a second run adds nothing"
     assert {path.name for path in tmp_path.iterdir()} == {"rules.yml", "data"}
     with private_server(str(tool.with_name("prometheus")), tmp_path) as url:
         power = query(url, "demo:power:watts")
@@ -209,6 +212,17 @@ def test_a_rule_comes_after_what_it_reads(tmp_path: Path) -> None:
     ]
     assert levels([path])[0][0].interval == 120
     assert Rule("a", 'b{c="d"}', {}, 0).needs({"a", "b", "d"}) == {"b"}
+
+
+def test_what_is_counted_keeps_its_interval(tmp_path: Path) -> None:
+    """A series whose samples a rule or an alert counts is evaluated as often as live, any other as often as scraped."""
+    path = tmp_path / "rules.yml"
+    path.write_text(
+        "groups: [{name: g, interval: 15s, rules: ["
+        "{record: a, expr: up}, {record: b, expr: up}, {alert: C, expr: 'count_over_time( a[1h]) * 15 > 3000'}]}]",
+        encoding="utf-8",
+    )
+    assert {rule.record: rule.step(60) for level in levels([path]) for rule in level} == {"a": 15, "b": 60}
 
 
 def test_rules_in_a_circle_are_all_there(tmp_path: Path) -> None:
