@@ -40,8 +40,7 @@ def main() -> int:
         server = Server(routes(exporter), bind=settings.bind, port=settings.port, password=password)
     except BindError as error:
         return _refused(str(error), "choose another with --bind and --port, or end what listens there", 1)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: server.stop())
+    server.stop_on_signals(signal.SIGTERM, signal.SIGINT)
     exporter.start()
     log.info("listening on %s port %d", ", ".join(settings.bind), server.port)
     server.serve_forever()

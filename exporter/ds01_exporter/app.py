@@ -11,7 +11,7 @@ from ds01_exporter.allocation_families import allocation_families
 from ds01_exporter.allocations import Sources, View, merge
 from ds01_exporter.container_use import ContainerUse, use_families
 from ds01_exporter.disk import Disk
-from ds01_exporter.docker import Docker
+from ds01_exporter.docker import TIMEOUT_SECONDS, Docker
 from ds01_exporter.docker_watch import DockerWatch
 from ds01_exporter.events import Events, events_families
 from ds01_exporter.exposition import Encoded, GzipJoiner, Part, encode
@@ -154,7 +154,9 @@ class Exporter:
         return self._view[1]
 
     def _sampled(self) -> tuple[Container, ...] | None:
-        """Return the running containers of the allocator."""
+        """Return the running containers of the allocator; waits until Docker was asked for the first time."""
+        if self.docker is not None:
+            self.docker.first_sync.wait(TIMEOUT_SECONDS)
         containers = self.docker.containers if self.docker else None
         if containers is None:
             return None

@@ -2,7 +2,7 @@
 
 Shared by `gpu-telemetry export` and the allocation exporter. It serves `GET` and `HEAD` only; a handler is a
 function from `Request` to `Response`, looked up by path. Loopback is not private on a shared machine, so a slow
-or greedy client costs at most `MAX_CONNECTIONS` threads for `REQUEST_SECONDS` each.
+client costs a thread for at most `REQUEST_SECONDS`, and a greedy one loses its idle connections to the others.
 """
 
 from __future__ import annotations
@@ -12,27 +12,35 @@ import binascii
 import contextlib
 import gzip
 import hmac
-import io
 import logging
 import selectors
+import signal
 import socket
 import threading
 import time
-from dataclasses import dataclass, field
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import parse_qsl, urlsplit
+
+from gpu_telemetry.http_connection import REQUEST_SECONDS, Connection, Request, Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-MAX_CONNECTIONS = 64
-"""Connections served at the same time; one more is answered 503 and closed."""
+__all__ = [
+    "MAX_CONNECTIONS",
+    "REQUEST_SECONDS",
+    "USER",
+    "BindError",
+    "PasswordFileError",
+    "Request",
+    "Response",
+    "Server",
+    "listen",
+    "read_password",
+]
 
-REQUEST_SECONDS = 10.0
-"""A whole request must have arrived within this time; an idle connection is closed after it."""
+MAX_CONNECTIONS = 64
+"""Connections served at the same time; one more takes the place of the one that has been idle longest."""
 
 STOP_SECONDS = 3.0
 """How long a server that ends waits for requests that are being answered."""
@@ -42,6 +50,8 @@ GZIP_FROM_BYTES = 1024
 
 USER = "ds01"
 """The only user name; the password is the secret."""
+
+_TAKE_OVER_SECONDS = 0.2
 
 _IP_FREEBIND = 15  # linux/in.h; a name in Python's socket module only from 3.14
 _IPV6_FREEBIND = 78  # linux/in6.h
@@ -55,34 +65,6 @@ class BindError(Exception):
 
 class PasswordFileError(Exception):
     """A password file cannot be used; the message names it and says why."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a handler may know about a request; header names are in lower case."""
-
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-
-    @property
-    def accepts_gzip(self) -> bool:
-        """Whether the client lists gzip in Accept-Encoding with a weight above zero."""
-        for entry in self.headers.get("accept-encoding", "").lower().split(","):
-            coding, _, weight = entry.partition(";")
-            if coding.strip() in {"gzip", "*"}:
-                return weight.replace(" ", "").rstrip(".0") != "q="
-        return False
-
-
-@dataclass(frozen=True)
-class Response:
-    """An answer; a body that is compressed already carries its Content-Encoding in `headers`."""
-
-    body: bytes
-    content_type: str = "text/plain; charset=utf-8"
-    status: int = HTTPStatus.OK
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_password(path: Path) -> str:
@@ -153,8 +135,9 @@ class Server:
         self._credentials = f"{USER}:{password}".encode() if password is not None else None
         self._realm = realm
         self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        self._open: set[socket.socket] = set()
+        self._open: dict[socket.socket, bool] = {}  # the oldest first; whether an answer is under way
         self._lock = threading.Lock()
+        self._signalled = False
         self.stopping = threading.Event()
         with contextlib.ExitStack() as opened:
             self._listeners: list[socket.socket] = []
@@ -176,14 +159,35 @@ class Server:
                 selector.register(listener, selectors.EVENT_READ)
             while not self.stopping.is_set():
                 for key, _ in selector.select():
-                    if key.fileobj is not self._wake:
+                    if key.fileobj is self._wake:
+                        self._wake.recv(64)
+                    else:
                         self._accept(cast("socket.socket", key.fileobj))
         self._close()
 
     def stop(self) -> None:
         """End `serve_forever`; requests being answered get `STOP_SECONDS`. Safe in a signal handler."""
         self.stopping.set()
-        self._waker.send(b".")
+        with contextlib.suppress(BlockingIOError):  # it is being woken already
+            self._waker.send(b".")
+
+    def stop_on_signals(self, *numbers: int) -> None:
+        """Have each of these signals call `stop`; only for the main thread, which must be the one that serves.
+
+        A signal that arrives just before the wait for connections would not interrupt it, so the interpreter is
+        told to wake it (`signal.set_wakeup_fd`).
+        """
+        self._signalled = True
+        self._waker.setblocking(False)
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        for number in numbers:
+            signal.signal(number, lambda *_: self.stop())
+
+    def answering(self, connection: socket.socket, *, now: bool) -> None:
+        """Note whether an answer on `connection` is under way."""
+        with self._lock:
+            self._open.pop(connection, None)  # one that was used a moment ago is the last to lose its place
+            self._open[connection] = now
 
     def answer(self, request: Request) -> Response:
         """Return the response to `request`; a handler's exception is logged and becomes a bare 500."""
@@ -216,24 +220,33 @@ class Server:
             log.debug("accept: %s", error)
             self.stopping.wait(0.01)
             return
-        if not self._slots.acquire(blocking=False):
+        if not self._slots.acquire(blocking=False) and not self._take_over():
             with connection, contextlib.suppress(OSError):
                 connection.send(
                     b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
                 )
             return
         with self._lock:
-            self._open.add(connection)
+            self._open[connection] = False
         try:
             threading.Thread(target=self._serve, args=(connection, address), name="http", daemon=True).start()
         except RuntimeError as error:  # the user's limit of processes is reached
             log.warning("a client was turned away: %s", error)
             self._forget(connection)
 
+    def _take_over(self) -> bool:
+        """End the connection that has waited longest without a request, and take its place."""
+        with self._lock:
+            idle = next((connection for connection, answering in self._open.items() if not answering), None)
+            if idle is not None:
+                with contextlib.suppress(OSError):
+                    idle.shutdown(socket.SHUT_RDWR)
+        return idle is not None and self._slots.acquire(timeout=_TAKE_OVER_SECONDS)
+
     def _serve(self, connection: socket.socket, address: object) -> None:
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            _Connection(connection, address, cast("Any", self))
+            Connection(connection, address, cast("Any", self))
         except OSError as error:  # the client went away or took too long
             log.debug("%s: %s", address, error)
         finally:
@@ -241,7 +254,7 @@ class Server:
 
     def _forget(self, connection: socket.socket) -> None:
         with self._lock:
-            self._open.discard(connection)
+            self._open.pop(connection, None)
         connection.close()
         self._slots.release()
 
@@ -255,6 +268,8 @@ class Server:
         deadline = time.monotonic() + STOP_SECONDS
         while self._open and time.monotonic() < deadline:
             time.sleep(0.01)
+        if self._signalled:
+            signal.set_wakeup_fd(-1)
         self._wake.close()
         self._waker.close()
 
@@ -266,68 +281,3 @@ def _compressed(response: Response, request: Request) -> Response:
     headers = {**response.headers, "Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
     body = gzip.compress(response.body, compresslevel=1, mtime=0)
     return Response(body, response.content_type, response.status, headers)
-
-
-class _PatientReader(io.RawIOBase):
-    """Reads a socket until `deadline` (monotonic seconds), however slowly the bytes trickle in."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-        self.deadline = time.monotonic() + REQUEST_SECONDS
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the request took too long")
-        self._connection.settimeout(left)
-        return self._connection.recv_into(buffer)
-
-
-class _Connection(BaseHTTPRequestHandler):
-    """One client's connection, which may carry several requests one after the other."""
-
-    protocol_version = "HTTP/1.1"
-    server_version = "ds01"
-    sys_version = ""
-    wbufsize = 64 * 1024  # the head and a short body leave in one packet
-
-    def setup(self) -> None:
-        self.connection = self.request
-        self._raw = _PatientReader(self.request)
-        self.rfile = io.BufferedReader(self._raw)
-        self.wfile = self.request.makefile("wb", self.wbufsize)
-
-    def handle_one_request(self) -> None:
-        self._raw.deadline = time.monotonic() + REQUEST_SECONDS
-        super().handle_one_request()
-
-    def do_GET(self) -> None:
-        self.request.settimeout(REQUEST_SECONDS)
-        url = urlsplit(self.path)
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        if "content-length" in headers or "transfer-encoding" in headers:
-            self.close_connection = True  # a body that nobody reads must not be taken for the next request
-        owner = cast("Server", self.server)
-        response = owner.answer(
-            Request(url.path, dict(parse_qsl(url.query, keep_blank_values=True)), headers)
-        )
-        if owner.stopping.is_set():
-            self.close_connection = True
-        self.send_response(response.status)
-        self.send_header("Content-Type", response.content_type)
-        self.send_header("Content-Length", str(len(response.body)))
-        for name, value in response.headers.items():
-            self.send_header(name, value)
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(response.body)
-
-    do_HEAD = do_GET  # noqa: N815 - the base class looks methods up by these names
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that the base class gives it
-        log.debug("%s: %s", self.client_address, format % args)

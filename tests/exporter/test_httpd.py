@@ -2,13 +2,15 @@
 
 import gzip
 import http.client
+import os
+import signal
 import socket
 import threading
 from base64 import b64encode
 
 import pytest
 
-from gpu_telemetry import httpd
+from gpu_telemetry import http_connection, httpd
 from gpu_telemetry.httpd import BindError, PasswordFileError, Request, Response, Server, read_password
 
 LONG = b"ds01_reading 1\n" * 500
@@ -161,7 +163,7 @@ def test_a_request_body_is_not_taken_for_a_request(serve):
 
 def test_a_trickling_client_is_cut_off(serve, monkeypatch):
     """The time limit is for the whole request, not for each byte."""
-    monkeypatch.setattr(httpd, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(http_connection, "REQUEST_SECONDS", 0.3)
     with socket.create_connection(("127.0.0.1", serve().port), timeout=10) as client:
         client.settimeout(0.05)
         ended = False
@@ -173,18 +175,38 @@ def test_a_trickling_client_is_cut_off(serve, monkeypatch):
                 ended = not isinstance(error, TimeoutError)
 
 
-def test_too_many_connections_get_503(serve, monkeypatch):
-    """Idle connections above the limit are turned away at once; the others are not disturbed."""
+def test_idle_connections_keep_nobody_out(serve, monkeypatch):
+    """A client above the limit takes the place of the one that has waited longest without asking."""
     monkeypatch.setattr(httpd, "MAX_CONNECTIONS", 2)
     server = serve()
     held = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(2)]
 
-    assert get(server, "/short").status == 503
-
-    held[0].sendall(b"GET /short HTTP/1.1\r\nConnection: close\r\n\r\n")
-    assert held[0].recv(100).startswith(b"HTTP/1.1 200")
+    assert get(server, "/short").status == 200
+    assert held[0].recv(100) == b""
+    held[1].sendall(b"GET /short HTTP/1.1\r\nConnection: close\r\n\r\n")
+    assert held[1].recv(100).startswith(b"HTTP/1.1 200")
     for connection in held:
         connection.close()
+
+
+def test_more_answers_than_the_limit_get_503(serve, monkeypatch):
+    """Where every connection is waiting for its answer, one more is turned away at once."""
+    monkeypatch.setattr(httpd, "MAX_CONNECTIONS", 1)
+    asked, release = threading.Event(), threading.Event()
+
+    def slow(_request):
+        asked.set()
+        release.wait(10)
+        return Response(b"done")
+
+    monkeypatch.setitem(ROUTES, "/slow", slow)
+    server = serve()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as first:
+        first.sendall(b"GET /slow HTTP/1.1\r\nConnection: close\r\n\r\n")
+        assert asked.wait(10)
+        assert get(server, "/short").status == 503
+        release.set()
+        assert b"".join(iter(lambda: first.recv(4096), b"")).endswith(b"done")
 
 
 def test_listens_on_several_addresses_at_one_port(serve):
@@ -243,3 +265,16 @@ def test_refuses_a_password_file_without_password(tmp_path, content):
 
     with pytest.raises(PasswordFileError, match="password"):
         read_password(path)
+
+
+def test_ends_on_a_signal_however_it_arrives(monkeypatch):
+    """A signal ends a server that waits for clients, and the process gets its handlers' wake-up back."""
+    before = signal.getsignal(signal.SIGUSR1)
+    server = Server(ROUTES, bind=["127.0.0.1"], port=0)
+    server.stop_on_signals(signal.SIGUSR1)
+    threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGUSR1)).start()
+    server.serve_forever()
+
+    assert server.stopping.is_set()
+    assert signal.set_wakeup_fd(-1) == -1
+    signal.signal(signal.SIGUSR1, before)
