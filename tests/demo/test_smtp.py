@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import smtplib
 import socket
+import subprocess  # noqa: TID251 - the doors are for the programs, not for their tests.
+import time
+import urllib.request
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from typing import TYPE_CHECKING
@@ -14,8 +18,10 @@ import pytest
 from ds01_demo.errors import DemoError
 from ds01_demo.smtp import MAX_BYTES, MailSink
 
+from .conftest import promtool
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -133,3 +139,55 @@ def test_an_open_connection_does_not_keep_the_server(mailbox: Path) -> None:
         assert client.recv(100).startswith(b"220 ")
     assert client.recv(100) == b""
     client.close()
+
+
+CONFIGURATION = """
+global: {{smtp_smarthost: "127.0.0.1:{port}", smtp_from: "ds01@demo.example", smtp_require_tls: false}}
+route: {{receiver: mail, group_wait: 0s}}
+receivers:
+  - name: mail
+    email_configs: [{{to: "dmitri@demo.example, admin@demo.example"}}]
+"""
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("suite", ["bookworm", "sid"])
+def test_alertmanager_delivers_to_it(suite: str, tmp_path: Path) -> None:
+    """A real Alertmanager's mail arrives with its subject and both recipients."""
+    program = promtool(suite).with_name("prometheus-alertmanager")
+    mailbox, configuration = tmp_path / "mailbox", tmp_path / "alertmanager.yml"
+    mailbox.mkdir()
+    with MailSink("127.0.0.1", 0, mailbox) as sink, socket.create_server(("127.0.0.1", 0)) as free:
+        configuration.write_text(CONFIGURATION.format(port=sink.address[1]), encoding="utf-8")
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        free.close()
+        command = [program, f"--config.file={configuration}", f"--storage.path={tmp_path / 'data'}"]
+        command += [f"--web.listen-address={address}", "--cluster.listen-address="]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            try:
+                alert = [{"labels": {"alertname": "DS01MIGWaste", "user": "dmitri"}}]
+                eventually(lambda: post(f"http://{address}/api/v2/alerts", alert))
+                eventually(lambda: bool(list(mailbox.glob("*.eml"))))
+            finally:
+                process.terminate()
+    (found,) = stored(mailbox)
+    assert "DS01MIGWaste" in found["Subject"]
+    assert sorted(found.get_all("X-Envelope-To")) == ["admin@demo.example", "dmitri@demo.example"]
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait until `condition` holds."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def post(url: str, body: object) -> bool:
+    """Whether a JSON body was accepted at `url`."""
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=10):
+            return True
+    except OSError:
+        return False
