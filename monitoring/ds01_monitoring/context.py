@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ds01_monitoring import demo as demos
-from ds01_monitoring import detect, inventory, secrets
+from ds01_monitoring import detect, inventory, mailing, quiet, secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,6 +82,8 @@ class Context:
             "dcgm_version": dcgm,
             "exporter_env": exporter_environment(self),
             "inventory": inventory.read(self.state),
+            "users": mailing.user_mail(self.settings),
+            "quiet_intervals": quiet.time_intervals(self.settings.notify.quiet_hours),
             **{name: value for name, value in self.extra.items() if name != "exporter_env"},
         }
 
@@ -192,10 +194,11 @@ def _docker_host(setting: str) -> str:
 def dcgm_versions(image: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Versions of dcgm-exporter and of DCGM that an image's tag tells; empty where it does not.
 
-    The tags are `<exporter>-<DCGM>-<variant>`: 4.5.3-4.8.2-distroless.
+    The tags are `<DCGM>-<exporter>-<variant>`, like 4.5.3-4.8.2-distroless, and from exporter 4.8.4 on the
+    exporter's version alone (NVIDIA's release notes of dcgm-exporter).
     """
-    match = re.search(r":(\d+(?:\.\d+)+)-(\d+(?:\.\d+)+)(?:-|@|$)", image)
+    match = re.search(r":(?:(\d+(?:\.\d+)+)-)?(\d+(?:\.\d+)+)(?:-[a-z][\w.-]*)?(?:@.*)?$", image)
     if match is None:
         return (), ()
-    exporter, dcgm = (tuple(int(part) for part in text.split(".")) for text in match.groups())
+    dcgm, exporter = (tuple(int(part) for part in text.split(".")) if text else () for text in match.groups())
     return exporter, dcgm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import threading
@@ -277,7 +278,8 @@ def test_inside_compose_the_host_is_the_bridges_gateway(settings, state):
 
 def test_the_counters_file_fits_the_image(settings, state):
     """A field that the exporter does not know would stop it, so an unknown version gets the common ones."""
-    assert dcgm_versions("nvcr.io/nvidia/k8s/dcgm-exporter:4.5.3-4.8.2-distroless") == ((4, 5, 3), (4, 8, 2))
+    assert dcgm_versions("nvcr.io/nvidia/k8s/dcgm-exporter:4.5.3-4.8.2-distroless") == ((4, 8, 2), (4, 5, 3))
+    assert dcgm_versions("mirror:5000/dcgm-exporter:4.9.0-distroless@sha256:0011") == ((4, 9, 0), ())
     assert dcgm_versions("mirror:5000/dcgm-exporter@sha256:0011") == ((), ())
 
     def counters(image):
@@ -289,6 +291,26 @@ def test_the_counters_file_fits_the_image(settings, state):
     assert "CLOCK_THROTTLE_REASONS" in counters("x:3.3.5-3.4.1-ubuntu22.04")
     assert "REASONS" not in counters("x:latest")
     assert "DCGM_EXP_XID_ERRORS_TOTAL" not in counters("x:4.5.3-4.8.2-distroless")
+    assert "DCGM_EXP_XID_ERRORS_TOTAL" in counters("x:4.6.0-4.8.3-distroless")
+
+
+@pytest.mark.parametrize(
+    "image", ["x:3.3.5-3.4.1", "x:4.6.0-4.8.3-distroless", "x:4.9.0-distroless", "x:latest"]
+)
+def test_every_field_of_the_counters_file_is_read_by_a_rule(settings, state, image):
+    """What dcgm-exporter is asked for ends up in a recorded series, in each generation of names."""
+    images = settings.images.model_copy(update={"dcgm_exporter": image})
+    tree = render(settings.model_copy(update={"images": images}), state)
+    lines = (tree.path / "dcgm/counters.csv").read_text().splitlines()
+    rows = [line.split(", ", 2) for line in lines if line and not line.startswith("#")]
+    rules = (tree.path / "prometheus/rules/normalise.yml").read_text()
+
+    assert len(rows) > 20
+    for field, kind, text in rows:
+        assert re.search(rf"\b{field}\b", rules), field
+        assert kind in {"gauge", "counter"}
+        assert text.endswith(".")
+        assert "," not in text
 
 
 def test_the_demo_has_nothing_of_the_sites(state, tmp_path):

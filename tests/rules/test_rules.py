@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import defaultdict
 from typing import TYPE_CHECKING
@@ -42,6 +43,7 @@ def _tests() -> list[dict[str, Any]]:
     ]
 
 
+@functools.cache
 def _rules(kind: str) -> list[dict[str, Any]]:
     return [rule for rule in driver.rules_of(driver.render()) if kind in rule]
 
