@@ -64,10 +64,13 @@ class LineReader:
                     yield self._partial[:MAX_LINE_BYTES]
                 self._partial, self._skipping = b"", True
 
-    def close(self) -> list[bytes]:
-        """Close the file, and return the line at its end that was never finished, if there is one."""
-        os.close(self.descriptor)
+    def unfinished(self) -> list[bytes]:
+        """Return the line at the end that has no end yet, if there is one."""
         return [self._partial] if self._partial and not self._skipping else []
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.descriptor)
 
     def _was_truncated(self) -> bool:
         """Whether the file is shorter than what was read, or has another beginning (copytruncate, then refilled)."""
@@ -168,9 +171,10 @@ class LogFollower:
 
     def _forget_previous(self) -> None:
         if self._previous is not None:
-            for line in self._previous[0].close():
+            reader, self._previous = self._previous[0], None
+            reader.close()
+            for line in reader.unfinished():  # nobody will end it any more
                 self._accept(line)
-            self._previous = None
 
     def _read_rotated(self, path: Path, since: float) -> None:
         try:
@@ -194,9 +198,12 @@ class LogFollower:
 
     def _read_plain(self, path: Path, since: float) -> None:
         descriptor = _open_to_read(path)
-        reader = LineReader(descriptor, find_start(descriptor, since, self._when))
-        self._drain(reader)
-        for line in reader.close():
+        try:
+            reader = LineReader(descriptor, find_start(descriptor, since, self._when))
+            self._drain(reader)
+        finally:
+            os.close(descriptor)
+        for line in reader.unfinished():
             self._accept(line)
 
 
