@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ds01_monitoring.runtime.base import Runtime
 
 FILE = "deployment.json"
+RUNTIMES = ("native",)
+"""Those that this version has."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ds01_monitoring import context as contexts
 from ds01_monitoring import detect
-from ds01_monitoring.deployment import Deployment, runtime_for
+from ds01_monitoring.deployment import RUNTIMES, Deployment, runtime_for
 from ds01_monitoring.detect import Found
 
 if TYPE_CHECKING:
@@ -102,7 +102,12 @@ def again(settings: Settings, deployment: Deployment, state: StateDir) -> Stack:
 
 
 def _runtime(settings: Settings, *, demo: bool) -> Found:
-    return Found("native", "the demo needs no Docker") if demo else detect.runtime(settings)
+    if demo:
+        return Found("native", "the demo needs no Docker")
+    found = detect.runtime(settings)
+    if settings.runtime == "auto" and found.value not in RUNTIMES:
+        return Found("native", f"{found.reason}, but this version has no {found.value} runtime")
+    return found
 
 
 def _supervised(settings: Settings) -> bool:

@@ -243,6 +243,19 @@ def test_restart_of_one_service_leaves_the_others(stack: Stack, wait_until: Wait
     assert stack.pid("alertmanager") == before[1]
 
 
+def test_a_reload_in_the_first_moment_ends_nothing(stack: Stack, wait_until: Wait) -> None:
+    """SIGHUP before a program has its handler would end it, and cost it a restart."""
+    stack.runtime.up(say)
+    stack.runtime.reload(say)
+    wait_until(lambda: stack.pid("prometheus") and stack.pid("alertmanager"), "both run")
+    before = stack.pid("prometheus")
+
+    stack.runtime.reload(say)
+
+    wait_until(lambda: set(stack.states().values()) == {"running"}, "both run on")
+    assert stack.pid("prometheus") == before
+
+
 def test_an_unknown_service_is_answered_with_the_known_ones(stack: Stack) -> None:
     """A typo costs one message that has the names."""
     with pytest.raises(UserError, match="no service promethus") as caught:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import signal
 import socket
 import sys
 import time
@@ -74,6 +75,8 @@ def _listens(address: str) -> bool:
 
 def main() -> None:
     """Become the program that the command line names."""
+    # A reload that comes before the program listens for it must not end it; Prometheus listens again later.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     own, arguments = sys.argv[1 : sys.argv.index("--")], sys.argv[sys.argv.index("--") + 1 :]
     name, run = own[0], Path(os.environ["DS01_RUN"])
     options = dict(zip(own[1::2], own[2::2], strict=True))

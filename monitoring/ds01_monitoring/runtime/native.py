@@ -137,14 +137,16 @@ class NativeRuntime:
         say("stopping the services")
         self.supervisor.stop()
         self._clear(say)
-        for file in self.state.run.glob("*.json"):
-            file.unlink(missing_ok=True)
+        for process in processes.read_all(self.state.run):
+            processes.forget(self.state.run, process.name)
 
     def _restart_one(self, service: str, say: Say) -> None:
         if not self.supervisor.answers():
             raise UserError("nothing runs, so nothing can be restarted", hint="monitoring-manage start")
-        say(f"restarting {service}")
-        if service not in self.supervisor.reread():
+        before = processes.read(self.state.run, service)
+        self._apply(say)
+        if processes.read(self.state.run, service) == before:
+            say(f"restarting {service}")
             self.supervisor.stop_program(service)
             processes.forget(self.state.run, service)
             self.supervisor.start_program(service)
@@ -190,6 +192,7 @@ class NativeRuntime:
         for name in self._stale() - changed:
             say(f"restarting {name}: its settings changed")
             self.supervisor.stop_program(name)
+            processes.forget(self.state.run, name)
             self.supervisor.start_program(name)
         self.reload(say)
 

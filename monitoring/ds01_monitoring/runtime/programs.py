@@ -26,7 +26,7 @@ class Programs:
         """PATH of everything that runs here: our own commands, the caller's PATH, the folder's programs."""
         unpacked = sorted(self.folder.glob("*/usr/bin")) if self.folder.is_dir() else []
         own = Path(sys.executable).parent
-        return os.pathsep.join(map(str, [own, os.environ.get("PATH", os.defpath), *unpacked]))
+        return os.pathsep.join(map(str, [own, os.environ.get("PATH", os.defpath), *unpacked, self.folder]))
 
     def missing(self) -> list[str]:
         """Programs that are needed and not here."""

@@ -1,0 +1,90 @@
+"""What is decided before anything starts, and what is remembered of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ds01_monitoring import deployment, detect, stack
+from ds01_monitoring.config import Settings
+from ds01_monitoring.detect import Found
+from ds01_monitoring.errors import UserError
+from ds01_monitoring.paths import StateDir
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with neither an Engine nor a GPU."""
+    monkeypatch.setattr(detect, "runtime", lambda _settings: Found("native", "no Docker Engine answers here"))
+    monkeypatch.setattr(detect, "hardware", lambda _settings, _runtime: Found("none", "no driver"))
+    monkeypatch.setattr(stack, "DOCKER_SOCKETS", ())
+
+
+def test_what_was_started_is_found_again_by_any_later_command(bare: None, tmp_path: Path) -> None:
+    """`status`, `stop` and `logs` need no configuration: the record says what runs, real and demo."""
+    state = StateDir(tmp_path)
+    assert deployment.find(state, demo=False) == []
+
+    demo = stack.plan(Settings(), state, demo=True).deployment()
+    demo.write()
+    assert deployment.find(state, demo=False) == [demo]
+
+    real = stack.plan(Settings(), state).deployment()
+    real.write()
+    assert deployment.find(state, demo=False) == [real, demo]
+    assert deployment.find(state, demo=True) == [demo]
+    assert deployment.one(state, demo=False) == real
+
+    real.forget()
+    assert deployment.one(state, demo=False) == demo
+
+
+def test_the_demo_says_that_it_is_one(bare: None, tmp_path: Path) -> None:
+    """It lies in a folder of its own and carries host="demo"."""
+    planned = stack.plan(Settings(), StateDir(tmp_path), demo=True)
+
+    assert planned.deployment().host == "demo"
+    assert planned.context.state.root == tmp_path / "demo"
+    assert planned.deployment().without == {}
+
+
+def test_what_the_machine_does_not_have_is_known(bare: None, tmp_path: Path) -> None:
+    """No GPU and no Engine are facts with a reason, not failures."""
+    without = stack.plan(Settings(), StateDir(tmp_path)).deployment().without
+
+    assert without["topology"] == "no driver"
+    assert "Docker Engine" in without["docker"]
+    assert "state" not in without
+
+
+def test_auto_takes_the_runtime_that_this_version_has(
+    bare: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A choice made for the reader never ends in an error; one that was written down does, with the way out."""
+    monkeypatch.setattr(detect, "runtime", lambda _settings: Found("podman", "Podman answers"))
+
+    assert stack.plan(Settings(), StateDir(tmp_path)).runtime.value == "native"
+    with pytest.raises(UserError, match="no podman runtime"):
+        stack.plan(Settings(), StateDir(tmp_path), runtime="podman")
+
+
+def test_nothing_started_is_said_with_the_command_that_starts(tmp_path: Path) -> None:
+    """The next step is in the message."""
+    with pytest.raises(UserError) as caught:
+        deployment.one(StateDir(tmp_path), demo=True)
+
+    assert caught.value.hint == "monitoring-manage start --demo"
+
+
+def test_a_torn_record_is_no_crash(tmp_path: Path) -> None:
+    """What cannot be read as a record says so."""
+    state = StateDir(tmp_path)
+    state.run.mkdir()
+    (state.run / deployment.FILE).write_text('{"runtime": ')
+
+    with pytest.raises(UserError, match="not a record"):
+        deployment.find(state, demo=False)
