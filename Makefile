@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 SOURCES := monitoring exporter telemetry demo tests
 
-.PHONY: mutate check lint format types test tools bench golden lock clean
+.PHONY: mutate check lint format types test tools bench gpu-check golden lock clean
 
 check: lint types test  ## What CI runs.
 
@@ -37,6 +37,9 @@ mutate: .venv  ## Changes the rules one place at a time and asks whether their t
 
 bench: .venv  ## Prints the table of measured figures.
 	$(PYTHON) -m tests.bench $(ARGS)
+
+gpu-check: .venv  ## Runs gpu-telemetry on the GPUs of this machine; ends with 3 where there is none.
+	$(PYTHON) -m tests.gpu_check $(ARGS)
 
 lock:  ## Renews both lock files; needs uv.
 	uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate --group build pyproject.toml -o requirements.lock
