@@ -21,15 +21,23 @@ if TYPE_CHECKING:
     from ds01_monitoring.config import Settings
 
 COMMANDS = {
+    "ack": "silence:ack",
+    "backtest": "backtest:backtest",
     "check": "render:check",
     "inventory": "inventory:inventory",
     "logs": "logs:logs",
+    "mailbox": "mailbox:mailbox",
+    "maintenance": "silence:maintenance",
     "reload": "reload:reload",
     "render": "render:render",
     "restart": "restart:restart",
+    "silence": "silence:silence",
+    "silences": "silence:silences",
     "start": "start:start",
     "status": "status:status",
     "stop": "stop:stop",
+    "test-alert": "test_alert:test_alert",
+    "unsilence": "silence:unsilence",
     "update": "restart:update",
 }
 """Command name to `module:function` in ds01_monitoring.commands; a module is imported when its command is used."""

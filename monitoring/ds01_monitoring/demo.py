@@ -1,11 +1,11 @@
-"""What the demo has in place of the site's own: files of the simulated server, no receivers, a label that says so."""
+"""What the demo has in place of the site's own: files of the simulated server, mail that stays here, a label that says so."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from ds01_monitoring.config.model import Dcgm
-from ds01_monitoring.config.notify import Notify
+from ds01_monitoring.config.notify import Mail, Notify, Users
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ds01_monitoring.paths import StateDir
 
 HOST = "demo"
+WINDOW = "1m"
+"""How long a GPU is idle in the demo before somebody hears of it: a newcomer has no half hour."""
 
 
 def folder(state: StateDir) -> Path:
@@ -37,10 +39,27 @@ def settings(site: Settings, state: StateDir) -> Settings:
                 }
             ),
             "exporter": site.exporter.model_copy(update={"deployment": "process"}),
-            "notify": Notify(),
+            "notify": _notify(site.ports.demo_mail),
+            "alerts": site.alerts.model_copy(
+                update={"gpu_waste": site.alerts.gpu_waste.model_copy(update={"window": WINDOW})}
+            ),
             "prometheus": site.prometheus.model_copy(update={"remote_write": []}),
         }
     )
+
+
+def _notify(port: int) -> Notify:
+    """Mail to the demo's own sink, for the administrator and for the simulated users."""
+    domain = "demo.example"
+    mail = Mail.model_validate(
+        {
+            "smarthost": f"127.0.0.1:{port}",
+            "from": f"gpu@{domain}",
+            "to": [f"admin@{domain}"],
+            "require_tls": False,
+        }
+    )
+    return Notify(mail=mail, users=Users(enabled=True, domain=domain, after=WINDOW))
 
 
 def exporter_environment(state: StateDir) -> dict[str, str]:

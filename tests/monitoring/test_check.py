@@ -182,14 +182,10 @@ def test_what_the_installed_alertmanager_lacks_is_refused(state, tmp_path):
     [
         ("notify: {quiet_hours: {time_zone: Europe/Bonn}}", "there is no time zone 'Europe/Bonn'"),
         ("notify: {quiet_hours: {holidays: [{first: 2025-12-24, last: 2026-01-01}]}}", "all have passed"),
-        (
-            "notify: {users: {exceptions: [{user: ann, reason: x, until: 2026-01-01}]}}",
-            "ann ended on 2026-01-01",
-        ),
     ],
 )
 def test_dates_and_addresses_that_would_fail_later(state, text, problem):
-    """A holiday list that has run out, an exception that has ended, a time zone that does not exist."""
+    """A holiday list that has run out, a time zone that does not exist."""
     found = problems(parse_settings(text), state, today=dt.date(2026, 6, 1))
 
     assert any(problem in line for line in found), found

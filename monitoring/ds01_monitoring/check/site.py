@@ -107,9 +107,3 @@ def _calendar(notify: Notify, today: dt.date) -> Iterator[Finding]:
         )
     if quiet.holidays and max(holiday.last for holiday in quiet.holidays) < today:
         yield warning("notify.quiet_hours.holidays: all have passed", hint="add those of the coming year")
-    for entry in notify.users.exceptions:
-        if entry.until and entry.until < today:
-            yield warning(
-                f"notify.users.exceptions: {entry.user} ended on {entry.until}",
-                hint="renew it or take it out",
-            )

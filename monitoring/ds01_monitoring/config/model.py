@@ -69,6 +69,7 @@ class Ports(Section):
     dcgm_exporter: Port = 9400
     node_exporter: Port = 9100
     gpu_telemetry: Port = 9118
+    demo_mail: Port = 9025
 
 
 class Network(Section):

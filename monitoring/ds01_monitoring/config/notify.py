@@ -72,7 +72,6 @@ class UserException(Section):
 
     user: str
     reason: str = Field(min_length=1)
-    until: dt.date | None = None
 
 
 class Users(Section):

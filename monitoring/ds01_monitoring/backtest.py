@@ -1,0 +1,95 @@
+"""What mail to users would have been sent, told from the recorded series."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ds01_monitoring.config import duration_seconds
+from ds01_monitoring.quiet import is_quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ds01_monitoring.api import Prometheus
+    from ds01_monitoring.config import Settings
+
+STEP = 300
+"""Seconds between two looks at the past; a mail is never more urgent than that."""
+
+BACK_WITHIN = 1800
+"""Seconds after a mail within which work that begins again was not the mail's doing."""
+
+
+@dataclass(frozen=True)
+class Mail:
+    """One mail that would have been sent.
+
+    Attributes:
+        host: Where the GPU is.
+        user: Who would have got it.
+        at: When, Unix time.
+        back: Whether the user's GPUs were at work again within BACK_WITHIN.
+    """
+
+    host: str
+    user: str
+    at: float
+    back: bool
+
+
+def replay(
+    prometheus: Prometheus, settings: Settings, *, now: float, since: int, below: float, window: str
+) -> list[Mail]:
+    """The mails of the last `since` seconds, had the waste line been `below` (0..1) and the time `window`.
+
+    Quiet hours, exceptions and the limit of one mail per `at_most_every` count as they are configured.
+    """
+    start, end = now - since, now
+    idle = _by_user(
+        prometheus.query_range(_idle(settings, below, window), start=start, end=end, step=STEP, timeout=120)
+    )
+    busy = _by_user(
+        prometheus.query_range(
+            f"max by (host, user) (max_over_time(ds01:allocation_utilization:ratio[{STEP}s])) >= {below}",
+            start=start,
+            end=end,
+            step=STEP,
+            timeout=120,
+        )
+    )
+    excepted = {entry.user for entry in settings.notify.users.exceptions}
+    mails: list[Mail] = []
+    for (host, user), times in sorted(idle.items()):
+        if user not in excepted:
+            mails += _send(host, user, times, busy.get((host, user), []), settings)
+    return mails
+
+
+def _idle(settings: Settings, below: float, window: str) -> str:
+    """PromQL: users for whom a slot they hold was idle for the whole window."""
+    series = "ds01:allocation_utilization:ratio"
+    wanted = settings.alerts.gpu_waste.coverage * duration_seconds(window) / 60
+    return (
+        f"count by (host, user) ((quantile_over_time(0.95, {series}[{window}]) < {below})"
+        f" and (count_over_time({series}[{window}:1m]) >= {wanted:g}))"
+    )
+
+
+def _by_user(matrix: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], list[float]]:
+    return {
+        (row["metric"].get("host", ""), row["metric"].get("user", "")): [float(at) for at, _ in row["values"]]
+        for row in matrix
+    }
+
+
+def _send(host: str, user: str, idle: list[float], busy: list[float], settings: Settings) -> list[Mail]:
+    pause = duration_seconds(settings.notify.users.at_most_every)
+    mails: list[Mail] = []
+    for at in idle:
+        moment = dt.datetime.fromtimestamp(at, dt.timezone.utc)
+        if (mails and at < mails[-1].at + pause) or is_quiet(settings.notify.quiet_hours, moment):
+            continue
+        mails.append(Mail(host, user, at, any(at < time <= at + BACK_WITHIN for time in busy)))
+    return mails

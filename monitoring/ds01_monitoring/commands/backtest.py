@@ -1,0 +1,53 @@
+"""`backtest`: what mail to users would have been sent."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import click
+
+from ds01_monitoring import api, deployment, stack
+from ds01_monitoring.backtest import replay
+from ds01_monitoring.config import duration_seconds
+from ds01_monitoring.spans import SPAN
+
+if TYPE_CHECKING:
+    from ds01_monitoring.backtest import Mail
+    from ds01_monitoring.cli import App
+
+
+@click.command()
+@click.option("--since", type=SPAN, default="7d", show_default=True, help="How far to look back.")
+@click.option(
+    "--below", type=click.FloatRange(0, 1), help="The waste line, 0 to 1; the configured one by default."
+)
+@click.option("--window", type=SPAN, help="How long a GPU must be idle; notify.users.after by default.")
+@click.pass_obj
+def backtest(app: App, since: int, below: float | None, window: int | None) -> None:
+    """Tell from the recorded series what mail to users a setting would have sent.
+
+    Nothing is sent. A user whose GPU was at work again within 30 minutes would have been mailed for nothing.
+    """
+    found = deployment.one(app.state, demo=False)
+    settings = stack.again(app.settings, found, app.state).context.settings
+    line = settings.alerts.gpu_waste.below if below is None else below
+    span = f"{window}s" if window else settings.notify.users.after
+    mails = replay(api.prometheus(found), settings, now=time.time(), since=since, below=line, window=span)
+    show(mails, since=since, below=line, window=duration_seconds(span))
+
+
+def show(mails: list[Mail], *, since: int, below: float, window: int) -> None:
+    """Print the summary and a line per user."""
+    users = Counter((mail.host, mail.user) for mail in mails)
+    back = Counter((mail.host, mail.user) for mail in mails if mail.back)
+    click.echo(
+        f"In the last {since / 86400:.3g} days, with the line at {below:.3g} for {window / 3600:.3g} h: "
+        f"{len(mails)} mail{'s' * (len(mails) != 1)} to {len(users)} user{'s' * (len(users) != 1)}; "
+        f"{sum(back.values())} went back to work within 30 min."
+    )
+    for (host, user), count in users.most_common():
+        click.echo(
+            f"  {user or '(no name)'} on {host}: {count}, back at work by themselves after {back[host, user]}"
+        )

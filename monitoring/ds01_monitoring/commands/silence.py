@@ -1,0 +1,185 @@
+"""`silence`, `silences`, `unsilence`, `ack` and `maintenance`: who is not to be told, until when, and why."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING
+
+import click
+
+from ds01_monitoring import api, deployment, marks, silencing
+from ds01_monitoring.errors import UserError
+from ds01_monitoring.spans import SPAN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ds01_monitoring.cli import App
+
+
+@click.command()
+@click.option("--alert", help="Only this alert, for example DS01GPUWaste.")
+@click.option("--user", help="Only what concerns this user.")
+@click.option("--gpu", help="Only this GPU (its index, as nvidia-smi shows it) or slot (like 1.0).")
+@click.option("--host", help="Only this host.")
+@click.option(
+    "--for", "seconds", type=SPAN, required=True, help="How long, for example 2d; it ends by itself."
+)
+@click.option("--reason", required=True, help="Why; shown to everybody who looks.")
+@click.pass_obj
+def silence(  # noqa: PLR0917 - click calls it with names.
+    app: App,
+    alert: str | None,
+    user: str | None,
+    gpu: str | None,
+    host: str | None,
+    seconds: int,
+    reason: str,
+) -> None:
+    """Tell nobody about some alerts for a while."""
+    labels = {
+        name: value for name, value in {"alertname": alert, "user": user, "host": host}.items() if value
+    }
+    if gpu:
+        labels["gpu_slot" if "." in gpu else "gpu"] = gpu
+    if not labels:
+        raise click.UsageError(
+            "say what to silence: --alert, --user, --gpu or --host (several narrow it down)"
+        )
+    server = api.alertmanager(deployment.one(app.state, demo=False))
+    matching = silencing.hit(server.alerts(), labels)
+    identifier = silencing.make(server, labels, seconds=seconds, reason=reason)
+    what = ", ".join(f'{name}="{value}"' for name, value in labels.items())
+    click.echo(f"Silenced {what} until {_until(seconds)} (id {identifier[:8]}).")
+    click.echo(f"{matching} alert{'s' if matching != 1 else ''} match{'' if matching != 1 else 'es'} it now.")
+    click.echo(f"End it sooner: monitoring-manage unsilence {identifier[:8]}")
+
+
+@click.command()
+@click.pass_obj
+def silences(app: App) -> None:
+    """List the silences in force: what, until when, by whom, why."""
+    found = silencing.in_force(api.alertmanager(deployment.one(app.state, demo=False)))
+    if not found:
+        click.echo("No silence is in force.")
+        return
+    from rich.console import Console  # noqa: PLC0415 - 60 ms that only a table needs.
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    now = dt.datetime.now(dt.timezone.utc)
+    table = Table("id", "what", "ends in", "by", "why", box=None, pad_edge=False)
+    for entry in found:
+        left = str(entry.left(now)).removesuffix(":00")
+        # Text, because a reason is a foreign string and rich would read its markup.
+        table.add_row(
+            *(
+                Text(cell)
+                for cell in (
+                    entry.identifier[:8],
+                    ", ".join(entry.matchers),
+                    left,
+                    entry.author,
+                    entry.comment,
+                )
+            )
+        )
+    Console().print(table)
+
+
+@click.command()
+@click.argument("identifier", metavar="ID")
+@click.pass_obj
+def unsilence(app: App, identifier: str) -> None:
+    """End a silence now; ID is the beginning of its id, as `silences` shows it."""
+    ended = silencing.end(api.alertmanager(deployment.one(app.state, demo=False)), identifier)
+    click.echo(f"Ended the silence of {', '.join(ended.matchers)}.")
+
+
+@click.command()
+@click.argument("alert", metavar="ALERT")
+@click.option("--gpu", help="Only on this GPU (its index) or slot (like 1.0).")
+@click.option(
+    "--for", "seconds", type=SPAN, default="7d", show_default=True, help="How long to be quiet about it."
+)
+@click.option("--reason", default="acknowledged", show_default=True, help="Shown to everybody who looks.")
+@click.pass_obj
+def ack(app: App, alert: str, gpu: str | None, seconds: int, reason: str) -> None:
+    """Acknowledge ALERT: each alert of that name that fires now is silenced, and no other.
+
+    A new one, on another GPU or with another XID code, is heard.
+    """
+    server = api.alertmanager(deployment.one(app.state, demo=False))
+    firing = [entry["labels"] for entry in server.alerts(alertname=alert)]
+    if gpu:
+        firing = [labels for labels in firing if gpu in (labels.get("gpu"), labels.get("gpu_slot"))]
+    if not firing:
+        raise UserError(
+            "does not fire",
+            place=alert + (f" on {gpu}" if gpu else ""),
+            hint="monitoring-manage status shows what fires",
+        )
+    for labels in firing:
+        identifier = silencing.make(server, labels, seconds=seconds, reason=reason)
+        shown = " ".join(
+            f"{name}={labels[name]}"
+            for name in ("host", "gpu", "gpu_slot", "user", "xid")
+            if labels.get(name)
+        )
+        click.echo(
+            f"Acknowledged {alert} {shown}".rstrip() + f" until {_until(seconds)} (id {identifier[:8]})."
+        )
+
+
+@click.group()
+def maintenance() -> None:
+    """Work on the host: nobody is told, the dashboards show it."""
+
+
+@maintenance.command("start")
+@click.option(
+    "--for", "seconds", type=SPAN, required=True, help="How long, for example 2h; it ends by itself."
+)
+@click.option("--reason", required=True, help="What is being done.")
+@click.pass_obj
+def maintenance_start(app: App, seconds: int, reason: str) -> None:
+    """Silence the host and mark the time on the dashboards."""
+    found = deployment.one(app.state, demo=False)
+    server, host = api.alertmanager(found), found.host
+    identifier = silencing.make(
+        server,
+        {"host": host},
+        seconds=seconds,
+        reason=silencing.MAINTENANCE + reason,
+        spare={"alertname": "DS01Watchdog"},
+    )
+    click.echo(f"Maintenance of {host} until {_until(seconds)} (id {identifier[:8]}): nobody is told.")
+    _annotate(app, lambda server: marks.begin(server, seconds=seconds, text=f"{host}: {reason}"))
+    click.echo("Done sooner? monitoring-manage maintenance end")
+
+
+@maintenance.command("end")
+@click.pass_obj
+def maintenance_end(app: App) -> None:
+    """End the maintenance now: alerts are heard again."""
+    server = api.alertmanager(deployment.one(app.state, demo=False))
+    running = [
+        entry for entry in silencing.in_force(server) if entry.comment.startswith(silencing.MAINTENANCE)
+    ]
+    if not running:
+        raise UserError("no maintenance is under way", hint="monitoring-manage silences lists other silences")
+    for entry in running:
+        server.expire_silence(entry.identifier)
+        click.echo(f"Ended: {entry.comment}")
+    _annotate(app, marks.end)
+
+
+def _annotate(app: App, mark: Callable[[api.Server], None]) -> None:
+    try:
+        mark(api.grafana(deployment.one(app.state, demo=False), app.settings))
+    except UserError as error:
+        click.echo(f"The dashboards are not marked: {error.place} {error.problem}")
+
+
+def _until(seconds: int) -> str:
+    return (dt.datetime.now().astimezone() + dt.timedelta(seconds=seconds)).strftime("%Y-%m-%d %H:%M %Z")

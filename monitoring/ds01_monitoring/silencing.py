@@ -1,0 +1,117 @@
+"""Silences in Alertmanager: made, listed, ended."""
+
+from __future__ import annotations
+
+import datetime as dt
+import getpass
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ds01_monitoring.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ds01_monitoring.api import Alertmanager
+
+MAINTENANCE = "maintenance: "
+"""How the comment of a silence begins that `maintenance start` made."""
+
+
+@dataclass(frozen=True)
+class Silence:
+    """One silence that is in force or about to be.
+
+    Attributes:
+        identifier: Alertmanager's id of it.
+        matchers: Label name to value, as in `alertname="DS01GPUWaste"`.
+        comment: The reason that was given.
+        author: Who made it.
+        ends: When it expires by itself.
+    """
+
+    identifier: str
+    matchers: tuple[str, ...]
+    comment: str
+    author: str
+    ends: dt.datetime
+
+    def left(self, now: dt.datetime) -> dt.timedelta:
+        """How long it still lasts, whole minutes."""
+        return dt.timedelta(minutes=max(0, int((self.ends - now).total_seconds() // 60)))
+
+
+def make(
+    alertmanager: Alertmanager,
+    labels: Mapping[str, str],
+    *,
+    seconds: int,
+    reason: str,
+    spare: Mapping[str, str] | None = None,
+) -> str:
+    """Silence what carries all of `labels` and none of `spare` for `seconds`; returns the silence's id."""
+    now = dt.datetime.now(dt.timezone.utc)
+    return alertmanager.add_silence(
+        {
+            "matchers": [
+                {"name": name, "value": value, "isRegex": False, "isEqual": equal}
+                for wanted, equal in ((labels, True), (spare or {}, False))
+                for name, value in wanted.items()
+            ],
+            "startsAt": now.isoformat(),
+            "endsAt": (now + dt.timedelta(seconds=seconds)).isoformat(),
+            "createdBy": _author(),
+            "comment": reason,
+        }
+    )
+
+
+def in_force(alertmanager: Alertmanager) -> list[Silence]:
+    """The silences that have not expired, those that end first at the top."""
+    found = [_read(entry) for entry in alertmanager.silences() if entry["status"]["state"] != "expired"]
+    return sorted(found, key=lambda silence: silence.ends)
+
+
+def end(alertmanager: Alertmanager, prefix: str) -> Silence:
+    """End the one silence whose id begins with `prefix`.
+
+    Raises:
+        UserError: None does, or several do.
+    """
+    found = [silence for silence in in_force(alertmanager) if silence.identifier.startswith(prefix)]
+    if len(found) != 1:
+        problem = "no silence in force has an id that begins so" if not found else "several silences begin so"
+        raise UserError(problem, place=prefix, hint="monitoring-manage silences lists them")
+    alertmanager.expire_silence(found[0].identifier)
+    return found[0]
+
+
+def hit(alerts: Iterable[Mapping[str, Any]], labels: Mapping[str, str]) -> int:
+    """How many of the alerts carry all of `labels`."""
+    return sum(all(alert["labels"].get(name) == value for name, value in labels.items()) for alert in alerts)
+
+
+def _read(entry: Mapping[str, Any]) -> Silence:
+    return Silence(
+        identifier=entry["id"],
+        matchers=tuple(_matcher(matcher) for matcher in entry["matchers"]),
+        comment=entry["comment"],
+        author=entry["createdBy"],
+        ends=dt.datetime.fromisoformat(entry["endsAt"].replace("Z", "+00:00")),
+    )
+
+
+def _matcher(matcher: Mapping[str, Any]) -> str:
+    sign = (
+        ("=~" if matcher["isRegex"] else "=")
+        if matcher.get("isEqual", True)
+        else ("!~" if matcher["isRegex"] else "!=")
+    )
+    return f'{matcher["name"]}{sign}"{matcher["value"]}"'
+
+
+def _author() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "monitoring-manage"

@@ -1,0 +1,159 @@
+"""Who gets which mail, from a real Alertmanager through a real SMTP server."""
+
+from __future__ import annotations
+
+from tests.mail.conftest import wait_for
+
+USERS = """
+users:
+  enabled: true
+  domain: lab.example
+  addresses: {ann: ann.smith@lab.example}
+  exceptions: [{user: eve, reason: teaches with an idle GPU}]
+"""
+
+
+def test_each_severity_arrives_once(alertmanager, mailbox):
+    """A critical, a warning and an info alert are one mail each to the administrators, and one more each when they end."""
+    running = alertmanager(scale=300)
+    for severity, notify in (("critical", "page"), ("warning", "mail"), ("info", "mail")):
+        running.post(
+            f"DS01{severity.title()}", severity=severity, notify=notify, summary=f"the {severity} one"
+        )
+    wait_for(lambda: len(mailbox.mails) >= 3, "three mails")
+    for severity in ("critical", "warning", "info"):
+        running.post(
+            f"DS01{severity.title()}",
+            firing=False,
+            severity=severity,
+            notify="page" if severity == "critical" else "mail",
+        )
+    wait_for(
+        lambda: sum("resolved" in mail.subject for mail in mailbox.mails) >= 3, "three mails that it is over"
+    )
+
+    subjects = sorted(mail.subject for mail in mailbox.mails)
+    assert subjects == [
+        "LAB CRITICAL: the critical one",
+        "LAB INFO: the info one",
+        "LAB WARNING: the warning one",
+        "LAB resolved: DS01Critical",
+        "LAB resolved: DS01Info",
+        "LAB resolved: DS01Warning",
+    ]
+    assert all(mail.to == ["admin@example.org"] for mail in mailbox.mails)
+
+
+def test_nobody_hears_what_is_for_the_dashboard(alertmanager, mailbox):
+    """An alert with notify=dashboard, the watchdog, and waste for users who are not mailed stay silent."""
+    running = alertmanager(scale=300)
+    running.post("DS01CapacityLow", severity="info", notify="dashboard")
+    running.post("DS01Watchdog", severity="none", notify="heartbeat")
+    running.post("DS01UserWaste", severity="warning", notify="user", user="ann")
+    running.post("DS01Last", severity="critical", notify="page")
+    wait_for(lambda: mailbox.mails, "the last alert's mail")
+
+    assert [mail.subject for mail in mailbox.mails] == ["LAB CRITICAL: DS01Last"]
+
+
+def test_foreign_text_stays_text(alertmanager, mailbox):
+    """Markup in a container's name is shown, not obeyed; both parts of the mail say what, where, whose and what to do."""
+    running = alertmanager(scale=300)
+    running.post(
+        "DS01GPUWaste",
+        severity="warning",
+        notify="mail",
+        topic="waste",
+        user="ann",
+        gpu_slot="1.0",
+        container='<img src="x">',
+    )
+    wait_for(lambda: mailbox.mails, "the mail")
+
+    html, text = mailbox.mails[0].part("html"), mailbox.mails[0].part("plain")
+    assert "<img" not in html
+    assert "&lt;img src=&#34;x&#34;&gt;" in html
+    for part in (html, text):
+        for word in ("description of DS01GPUWaste", "gpu01", "1.0", "ann", "/d/ds01-overview"):
+            assert word in part
+    assert 'name="viewport"' in html
+
+
+def test_the_users_mail_reaches_that_user_only(alertmanager, mailbox):
+    """A plain name gets mail at the domain, a listed one at its address, an excepted one none."""
+    running = alertmanager(USERS, scale=300)
+    for user in ("bob", "ann", "eve"):
+        running.post("DS01UserWaste", severity="warning", notify="user", topic="waste", user=user)
+        running.post(
+            "DS01MIGWaste", severity="warning", notify="mail", topic="waste", user=user, gpu_slot="1.0"
+        )
+    running.post("DS01Last", severity="critical", notify="page")
+    wait_for(lambda: len(mailbox.mails) >= 3, "two users' mails and the last alert")
+
+    assert sorted(mail.to for mail in mailbox.mails) == [
+        ["admin@example.org"],
+        ["ann.smith@lab.example"],
+        ["bob@lab.example"],
+    ]
+    mail = mailbox.for_whom("bob@lab.example")[0]
+    assert mail.subject == "LAB A GPU that you hold is idle"
+    assert "/d/ds01-user?var-user=bob" in mail.part("plain")
+    assert "description of DS01UserWaste" in mail.part("html")
+
+
+def test_a_claimed_name_is_mailed_to_nobody(alertmanager, mailbox):
+    """A user label that is no plain name reaches the administrators, with the reason."""
+    running = alertmanager(USERS, scale=300)
+    for user in ("x@evil.example,ann", "UNI\\ann", "a b", ""):
+        running.post("DS01UserWaste", severity="warning", notify="user", topic="waste", user=user)
+    wait_for(lambda: len(mailbox.mails) >= 4, "four mails to the administrators")
+
+    assert {("admin@example.org",)} == {tuple(mail.to) for mail in mailbox.mails}
+    assert any(
+        '"x@evil.example,ann" is no user name that mail can be sent to' in mail.part("plain")
+        for mail in mailbox.mails
+    )
+
+
+def test_a_dry_run_tells_the_administrators(alertmanager, mailbox):
+    """With dry_run the mail goes to the administrators, marked."""
+    running = alertmanager(USERS + "  dry_run: true\n", scale=300)
+    running.post("DS01UserWaste", severity="warning", notify="user", topic="waste", user="bob")
+    wait_for(lambda: mailbox.mails, "the mail")
+
+    assert mailbox.mails[0].to == ["admin@example.org"]
+    assert 'user "bob" would have got the following' in mailbox.mails[0].part("plain")
+
+
+def test_one_mail_a_day_however_often_it_flaps(alertmanager, mailbox):
+    """Ten cycles of idle and busy within a day are one mail; the next day's waste is the second."""
+    scale = 86400 / 20  # A day of 20 s.
+    running = alertmanager(USERS, scale=scale)
+
+    def hidden(*, over: bool) -> None:
+        running.post("DS01UserWasteOver", firing=over, severity="none", notify="dashboard", user="bob")
+        wait_for(
+            lambda: all(
+                bool(alert["status"]["inhibitedBy"]) == over
+                for alert in running.api.alerts(alertname="DS01UserWaste")
+            ),
+            f"inhibited: {over}",
+        )
+
+    running.post("DS01UserWaste", severity="warning", notify="user", topic="waste", user="bob")
+    wait_for(lambda: mailbox.mails, "the first mail")
+    for _ in range(10):
+        hidden(over=True)
+        hidden(over=False)
+    assert len(mailbox.mails) == 1
+    wait_for(lambda: len(mailbox.mails) == 2, "the mail of the next day")
+
+
+def test_a_server_that_was_away_gets_the_mail_later(alertmanager, mailbox):
+    """While the SMTP server is down nothing is lost."""
+    mailbox.stop()
+    running = alertmanager(scale=300)
+    running.post("DS01Critical", severity="critical", notify="page")
+    wait_for(lambda: "connection refused" in running.log.read_text(), "a failed attempt in the log")
+    mailbox.start()
+    wait_for(lambda: mailbox.mails, "the mail", seconds=120)

@@ -1,0 +1,97 @@
+"""Quiet hours mean the same to Alertmanager and to the backtest; the backtest counts what would have been sent."""
+
+from __future__ import annotations
+
+import datetime as dt
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from ds01_monitoring import quiet
+from ds01_monitoring.backtest import BACK_WITHIN, STEP, replay
+from ds01_monitoring.commands.backtest import show
+from ds01_monitoring.config.load import parse_settings
+
+QUIET = """
+notify:
+  mail: {smarthost: "mail.lab.example:587", from: gpu@lab.example, to: [admin@lab.example]}
+  users: {enabled: true, domain: lab.example, exceptions: [{user: eve, reason: teaches}]}
+  quiet_hours:
+    time_zone: Europe/Berlin
+    begin: '18:00'
+    end: '08:00'
+    days: [saturday, sunday]
+    holidays: [{first: 2026-12-24, last: 2027-02-02}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "expected"),
+    [
+        ("2026-11-23 07:59", True),
+        ("2026-11-23 08:00", False),
+        ("2026-11-23 17:59", False),
+        ("2026-11-23 18:00", True),
+        ("2026-11-22 12:00", True),  # A Sunday.
+        ("2026-12-24 12:00", True),
+        ("2027-02-02 12:00", True),
+        ("2027-02-03 12:00", False),
+    ],
+)
+def test_quiet_hours_workdays_and_holidays(moment, expected):
+    """The clock and the days are those of the time zone; both ends of a holiday count."""
+    quiet_hours = parse_settings(QUIET).notify.quiet_hours
+    at = dt.datetime.strptime(moment, "%Y-%m-%d %H:%M").replace(tzinfo=ZoneInfo("Europe/Berlin"))
+
+    assert quiet.is_quiet(quiet_hours, at) == expected
+
+
+def test_alertmanager_gets_the_same_as_intervals():
+    """A night is cut at midnight and a holiday at the ends of months, each in the time zone."""
+    parts = quiet.time_intervals(parse_settings(QUIET).notify.quiet_hours)
+
+    assert {"Europe/Berlin"} == {part.pop("location") for part in parts}
+    assert parts == [
+        {"weekdays": ["saturday", "sunday"]},
+        {"times": [{"start_time": "18:00", "end_time": "24:00"}]},
+        {"times": [{"start_time": "00:00", "end_time": "08:00"}]},
+        {"years": ["2026"], "months": ["12"], "days_of_month": ["24:31"]},
+        {"years": ["2027"], "months": ["1"], "days_of_month": ["1:31"]},
+        {"years": ["2027"], "months": ["2"], "days_of_month": ["1:2"]},
+    ]
+
+
+class Recorded:
+    """A Prometheus that knows when users were idle and when at work."""
+
+    def __init__(self, idle: dict[str, list[float]], busy: dict[str, list[float]]) -> None:
+        self.idle, self.busy = idle, busy
+
+    def query_range(self, expression, **_):
+        """The matrix of whichever was asked for."""
+        series = self.idle if "quantile_over_time" in expression else self.busy
+        return [
+            {"metric": {"host": "gpu01", "user": user}, "values": [[at, "1"] for at in times]}
+            for user, times in series.items()
+        ]
+
+
+def test_the_backtest_counts_one_mail_a_day_outside_quiet_hours(capsys):
+    """A weekend of waste is one mail on Monday morning; the excepted user is none; who was back is counted."""
+    zone = ZoneInfo("Europe/Berlin")
+    saturday = dt.datetime(2026, 11, 21, tzinfo=zone).timestamp()
+    monday = dt.datetime(2026, 11, 23, 8, tzinfo=zone).timestamp()
+    looks = [saturday + step * STEP for step in range(3 * 86400 // STEP)]
+    recorded = Recorded(
+        {"ann": looks, "bob": [monday + 3600], "eve": looks},
+        {"bob": [monday + 3600 + BACK_WITHIN], "ann": [monday - 60]},
+    )
+    settings = parse_settings(QUIET)
+    mails = replay(recorded, settings, now=looks[-1], since=7 * 86400, below=0.05, window="2h")
+
+    assert [("ann", monday, False), ("bob", monday + 3600, True)] == [
+        (mail.user, mail.at, mail.back) for mail in mails
+    ]
+    show(mails, since=7 * 86400, below=0.05, window=7200)
+    said = capsys.readouterr().out
+    assert "2 mails to 2 users; 1 went back to work within 30 min" in said

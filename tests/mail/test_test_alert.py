@@ -1,0 +1,175 @@
+"""`test-alert` tells the truth about the mail server, and silences do what they say."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+from click.testing import CliRunner
+from tests.mail.conftest import wait_for
+
+from ds01_monitoring import testalert
+from ds01_monitoring.cli import manage
+from ds01_monitoring.deployment import Deployment
+from ds01_monitoring.errors import UserError
+from ds01_monitoring.paths import StateDir
+
+USERS = "users: {enabled: true, domain: lab.example, exceptions: [{user: eve, reason: teaches}]}"
+
+
+def send(running, **options):
+    """Send a test alert and return what became of it."""
+    options = {"severity": "warning", **options}
+    return testalert.send(running.api, running.settings, running.log.read_text, **options)
+
+
+@pytest.mark.parametrize("severity", ["critical", "warning", "info"])
+def test_an_accepted_mail_is_reported(alertmanager, mailbox, severity):
+    """The server, the recipient and the time are told, the mail is there, and the alert is ended."""
+    running = alertmanager(scale=1)
+    (delivery,) = send(running, severity=severity)
+
+    assert delivery.accepted
+    assert delivery.to == f"admin@example.org by 127.0.0.1:{mailbox.port}"
+    assert mailbox.mails[0].subject == f"LAB {severity.upper()}: Test alert"
+    wait_for(lambda: not running.api.alerts(alertname=testalert.NAME), "the alert is over")
+
+
+def test_the_users_way_is_tried(alertmanager, mailbox):
+    """With a user it takes the way of that user's waste mail."""
+    (delivery,) = send(alertmanager(USERS, scale=1), user="bob")
+
+    assert delivery.accepted
+    assert delivery.to.startswith("bob@lab.example by ")
+    assert mailbox.mails[0].to == ["bob@lab.example"]
+
+
+def test_a_wrong_password_is_reported_in_the_servers_words(alertmanager):
+    """What the server said stands only in Alertmanager's log; both log formats are read."""
+    (delivery,) = send(alertmanager(password="wrong", scale=1))
+
+    assert not delivery.accepted
+    assert "535" in delivery.refusal
+    assert "5.7.8 Authentication credentials invalid" in delivery.refusal
+
+
+def test_a_server_that_is_not_there_is_reported(alertmanager, mailbox):
+    """Nobody listens: that is said, not that it was sent."""
+    mailbox.stop()
+    (delivery,) = send(alertmanager(scale=1))
+
+    assert not delivery.accepted
+    assert "connection refused" in delivery.refusal
+
+
+def test_nobody_to_hear_it_is_an_error(alertmanager):
+    """An excepted user has no receiver, and the message says where to set one."""
+    with pytest.raises(UserError, match="nobody hears it"):
+        send(alertmanager(USERS, scale=1), user="eve")
+
+
+@pytest.fixture
+def cli(alertmanager, tmp_path):
+    """`monitoring-manage` on a running Alertmanager of the test's own."""
+    running = alertmanager(scale=300)
+    state = StateDir(tmp_path / "site")
+    address = running.api.url.removeprefix("http://")
+    Deployment(state, "native", "none", False, False, "gpu01", {"alertmanager": address}, {}).write()
+
+    def call(*arguments: str, code: int = 0) -> str:
+        result = CliRunner().invoke(manage, ["--state-dir", str(state.root), *arguments])
+        assert result.exit_code == code, result.output
+        return result.output
+
+    call.running = running
+    return call
+
+
+def silenced(running) -> dict[str, bool]:
+    """Whether each alert is silenced, by name and user."""
+    return {
+        f"{alert['labels']['alertname']} {alert['labels'].get('user', '')}".strip(): bool(
+            alert["status"]["silencedBy"]
+        )
+        for alert in running.api.alerts()
+    }
+
+
+def test_a_silence_hits_what_it_names_and_ends(cli):
+    """Only the user's alerts are silenced; it is listed with its reason, and `unsilence` ends it."""
+    for user in ("ann", "bob"):
+        cli.running.post("DS01GPUWaste", severity="warning", notify="mail", user=user)
+    said = cli("silence", "--user", "ann", "--for", "2d", "--reason", "[red]holiday[/red]")
+    assert "1 alert matches it now" in said
+    wait_for(
+        lambda: silenced(cli.running) == {"DS01GPUWaste ann": True, "DS01GPUWaste bob": False},
+        "ann is silenced",
+    )
+
+    listed = cli("silences")
+    assert 'user="ann"' in listed
+    assert "[red]holiday[/red]" in listed
+    identifier = said.split("(id ")[1][:8]
+    cli("unsilence", identifier)
+    wait_for(lambda: not any(silenced(cli.running).values()), "nobody is silenced")
+    assert "No silence is in force" in cli("silences")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "problem"),
+    [
+        (["silence", "--for", "2d", "--reason", "x"], 2, "say what to silence"),
+        (["silence", "--user", "a", "--for", "soon", "--reason", "x"], 2, "is no duration"),
+        (["silence", "--user", "a", "--for", "2d"], 2, "--reason"),
+        (["unsilence", "nothing"], 1, "no silence in force"),
+        (["ack", "DS01XidCritical"], 1, "does not fire"),
+        (["maintenance", "end"], 1, "no maintenance is under way"),
+    ],
+)
+def test_mistakes_are_explained(cli, arguments, code, problem):
+    """Each wrong call says what is wrong."""
+    assert problem in cli(*arguments, code=code)
+
+
+def test_an_acknowledged_alert_is_quiet_and_a_new_one_is_not(cli):
+    """`ack` silences exactly what fires now."""
+    cli.running.post("DS01XidCritical", severity="critical", notify="page", gpu="0", xid="79")
+    assert "gpu=0 xid=79" in cli("ack", "DS01XidCritical", "--reason", "card ordered")
+    cli.running.post("DS01XidCritical", severity="critical", notify="page", gpu="1", xid="79")
+
+    def states() -> dict[str, bool]:
+        return {
+            alert["labels"]["gpu"]: bool(alert["status"]["silencedBy"]) for alert in cli.running.api.alerts()
+        }
+
+    wait_for(lambda: states() == {"0": True, "1": False}, "one acknowledged, one not")
+
+
+def test_maintenance_silences_the_host_but_not_the_heartbeat(cli):
+    """During maintenance nobody is told anything of the host; the watchdog goes on."""
+    cli.running.post("DS01HostDown", severity="critical", notify="page")
+    cli.running.post("DS01Watchdog", severity="none", notify="heartbeat")
+    assert "nobody is told" in cli("maintenance", "start", "--for", "2h", "--reason", "new cards")
+    wait_for(
+        lambda: silenced(cli.running) == {"DS01HostDown": True, "DS01Watchdog": False}, "the host is silenced"
+    )
+    assert "Ended: maintenance: new cards" in cli("maintenance", "end")
+    wait_for(lambda: not any(silenced(cli.running).values()), "the host is heard again")
+
+
+def test_refusals_are_read_from_both_log_formats():
+    """The newest line about this alert counts, and lines about others do not."""
+    old = (
+        "ts=2026-01-01T10:00:00.500Z caller=notify.go:732 level=warn component=dispatcher receiver=admins integration=email[0] "
+        'msg="Notify attempt failed, will retry later" attempts=1 err="*smtp.plainAuth auth: 535 \\"no\\""'
+    )
+    earlier = old.replace("T10", "T09").replace("email", "webhook")
+    new = (
+        'time=2026-01-01T00:00:00Z level=WARN source=notify.go:860 msg="Notify attempt failed, will retry later" '
+        'component=dispatcher receiver=admins integration=slack[0] aggrGroup="{}:{test=\\"abc\\"}" attempts=1 err="status 404"'
+    )
+    other = new.replace("abc", "xyz").replace("404", "500")
+    since = dt.datetime(2026, 1, 1, 10, tzinfo=dt.timezone.utc)
+
+    found = testalert.refusals(f"{earlier}\n{old}\n{new}\n{other}", "abc", "admins", since)
+    assert found == {"email": '*smtp.plainAuth auth: 535 "no"', "slack": "status 404"}
