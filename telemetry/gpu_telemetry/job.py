@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from gpu_telemetry import command
-from gpu_telemetry.processes import descendants, parents
+from gpu_telemetry.processes import ProcessTree
 from gpu_telemetry.relay import MemoryWatch, Relay
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ class Job:
         self._adopt_orphans()
         targets = (sys.stdout.fileno(), sys.stderr.fileno())
         relays = [Relay(target, watch.feed) for target, watch in zip(targets, self._watches, strict=True)]
-        self._handlers = {number: signal.signal(number, self._forward) for number in _FORWARDED}
+        # What we were started to ignore (nohup) the command ignores too.
+        heard = [number for number in _FORWARDED if signal.getsignal(number) != signal.SIG_IGN]
+        self._handlers = {number: signal.signal(number, self._forward) for number in heard}
         self._handlers[signal.SIGWINCH] = signal.signal(signal.SIGWINCH, self._resize)
         self._relays = relays
         self._early: list[int] = []
@@ -77,10 +79,6 @@ class Job:
     def out_of_memory(self) -> str | None:
         """The line of its output that says that a GPU's memory was full; None if none did."""
         return next((watch.line for watch in self._watches if watch.line is not None), None)
-
-    def pids(self) -> set[int]:
-        """All processes of it that run now, also those whose parent has ended."""
-        return descendants(os.getpid(), parents()) - {os.getpid()}
 
     def _wait(self) -> None:
         if self._process is not None:
@@ -119,16 +117,19 @@ def _foreground() -> bool:
 
 
 class MemoryOfTree:
-    """The most GPU memory of each process of a tree, by device, as far as samples show it."""
+    """The most GPU memory of each process that descends from this one, by device, as far as samples show it.
+
+    Attributes:
+        peak_bytes: The most that all of them held together at one sample; None if none was seen with memory.
+    """
 
     def __init__(self) -> None:
         self.peak_bytes: int | None = None
-        self._pids: set[int] = set()
+        self._tree = ProcessTree(os.getpid())
         self._found: dict[tuple[int, str], dict[str, object]] = {}
 
-    def add(self, sample: Sample, pids: set[int]) -> None:
-        """Take in one sample; a process once seen in the tree stays one of it."""
-        self._pids |= pids
+    def add(self, sample: Sample) -> None:
+        """Take in one sample."""
         total = 0
         known = False
         for device in sample.gpus:
@@ -142,7 +143,7 @@ class MemoryOfTree:
             ):
                 continue
             for process in device.processes or ():
-                if process.pid in self._pids:
+                if process.pid in self._tree:
                     self._note(process.pid, process.name, device.uuid, device.slot, process.memory_used_bytes)
                     known |= process.memory_used_bytes is not None
                     total += process.memory_used_bytes or 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pwd
 import re
 import time
@@ -79,31 +78,46 @@ def _login(uid: int) -> str:
         return str(uid)
 
 
-def parents(proc: Path = _PROC) -> dict[int, int]:
-    """Parent of every process now, by pid."""
-    found: dict[int, int] = {}
-    for entry in os.listdir(proc):  # noqa: PTH208 - a Path for each of thousands of entries is the cost here.
-        if not entry.isdigit():
-            continue
+class ProcessTree:
+    """Everything that descends from one process, asked pid by pid: a shared server has thousands of others.
+
+    Args:
+        root: The process at the top; it is not in the tree itself.
+        proc: Where procfs is mounted.
+    """
+
+    def __init__(self, root: int, proc: Path = _PROC) -> None:
+        self._root = root
+        self._proc = proc
+        self._known: dict[int, tuple[int, bool]] = {}
+
+    def __contains__(self, pid: int) -> bool:
+        found = self._stat(pid)
+        known = self._known.get(pid)
+        if found is None:
+            # It ended since the driver listed it; what it was then still holds.
+            return known is not None and known[1]
+        parent, started = found
+        # The same pid with another start is another process.
+        if known is None or known[0] != started:
+            self._known[pid] = known = (started, self._descends(parent))
+        return known[1]
+
+    def _descends(self, pid: int) -> bool:
+        while pid > 1:
+            if pid == self._root:
+                return True
+            found = self._stat(pid)
+            if found is None:
+                return False
+            pid = found[0]
+        return False
+
+    def _stat(self, pid: int) -> tuple[int, int] | None:
+        """Parent and start time (clock ticks since boot); None if there is no such process."""
         try:
             # The name in brackets may hold spaces and brackets itself; what follows the last one is fixed.
-            after = (proc / entry / "stat").read_bytes().rpartition(b")")[2].split()
-            found[int(entry)] = int(after[1])
+            after = (self._proc / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
+            return int(after[1]), int(after[19])
         except (OSError, IndexError, ValueError):
-            continue  # It ended meanwhile.
-    return found
-
-
-def descendants(root: int, parent_of: dict[int, int]) -> set[int]:
-    """The process and everything that descends from it."""
-    children: dict[int, list[int]] = {}
-    for pid, parent in parent_of.items():
-        children.setdefault(parent, []).append(pid)
-    found: set[int] = set()
-    pending = [root]
-    while pending:
-        pid = pending.pop()
-        if pid not in found:
-            found.add(pid)
-            pending += children.get(pid, [])
-    return found
+            return None

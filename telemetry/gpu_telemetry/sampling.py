@@ -57,7 +57,9 @@ def stop_on_signals(*numbers: int) -> Iterator[Stop]:
     """A `Stop` that SIGTERM, SIGINT and SIGHUP (or the signals given) request while the block runs."""
     stop = Stop()
     chosen = numbers or (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    before = {number: signal.signal(number, stop.request) for number in chosen}
+    # nohup has us ignore SIGHUP, and a shell's background job SIGINT: that stays so.
+    heard = [number for number in chosen if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop.request) for number in heard}
     try:
         yield stop
     finally:

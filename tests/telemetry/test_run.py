@@ -147,6 +147,19 @@ def test_signals_go_on_to_the_command(
     assert note_of(tmp_path)["exit_code"] == 9
 
 
+def test_an_ignored_hangup_stays_ignored(driver: SimpleNamespace, tmp_path: Path) -> None:
+    """Under nohup neither we nor the command end with the terminal."""
+    script = "import os, signal; os.kill(os.getppid(), signal.SIGHUP); os.kill(os.getpid(), signal.SIGHUP)"
+    done = subprocess.run(
+        [*RUN, "--out", str(tmp_path), "--", sys.executable, "-c", script],
+        env=driver.environment,
+        check=False,
+        timeout=120,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    assert done.returncode == 0
+
+
 def test_a_killed_command_is_reported_as_a_shell_does(driver: SimpleNamespace, tmp_path: Path) -> None:
     """128 + 9, with the signal in the summary."""
     done = run(driver, "--out", str(tmp_path), "--", "sh", "-c", "kill -9 $$")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_telemetry.backends import create, smi_parse
+from gpu_telemetry.backends import AutoBackend, create, smi_parse
 from gpu_telemetry.backends.smi import SmiBackend
 from gpu_telemetry.backends.smi_parse import Missing
 from gpu_telemetry.errors import BackendUnavailable
@@ -133,6 +133,27 @@ def test_auto_falls_back_and_stays(
     fresh = create("auto")
     assert (fresh.collect()[0].name, fresh.name) == ("NVIDIA A100-SXM4-40GB", "nvml")
     fresh.close()
+
+
+def test_while_neither_answers_both_are_asked_ever_more_rarely(
+    fake_smi: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An nvidia-smi that fails is not started ten times a second; when it answers it is found."""
+    program = fake_smi("t4__470.82.01", {"--query-gpu": "No devices were found\n"}, code=6)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    now = [0.0]
+    backend = AutoBackend(clock=lambda: now[0])
+    asked: list[float] = []
+    real = SmiBackend.collect
+    monkeypatch.setattr(SmiBackend, "collect", lambda self: asked.append(now[0]) or real(self))
+    for _ in range(40):
+        with pytest.raises(BackendUnavailable):
+            backend.collect()
+        now[0] += 0.5
+    assert asked == [0, 1, 3, 7, 15]
+    fake_smi("t4__470.82.01")
+    now[0] += 60
+    assert backend.collect()[0].name == "Tesla T4"
 
 
 @given(st.text(max_size=20))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from gpu_telemetry.errors import BackendUnavailable, TelemetryError
@@ -79,13 +80,23 @@ def create(name: str) -> Backend:
 
 
 class AutoBackend:
-    """NVML where it answers, else nvidia-smi; the first that answers is kept."""
+    """NVML where it answers, else nvidia-smi; the first that answers is kept.
+
+    While neither does, both are asked again after 1 s, then 2, 4, … up to 60 s: nvidia-smi takes long to fail.
+
+    Args:
+        clock: A monotonic clock in seconds.
+    """
 
     simulated = False
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._candidates = [create("nvml"), create("smi")]
         self._chosen: Backend | None = None
+        self._clock = clock
+        self._refusal: BackendUnavailable | None = None
+        self._retry_at = 0.0
+        self._wait_seconds = 1.0
 
     @property
     def name(self) -> str:
@@ -115,6 +126,8 @@ class AutoBackend:
             backend.close()
 
     def _first(self, ask: Callable[[Backend], _T]) -> _T:
+        if self._refusal is not None and self._clock() < self._retry_at:
+            raise self._refusal
         refusals: list[BackendUnavailable] = []
         for backend in self._candidates:
             try:
@@ -124,4 +137,8 @@ class AutoBackend:
                 continue
             self._chosen = backend
             return answer
-        raise refusals[0]
+        # NVML's words: nvidia-smi asks the same library, and may only be missing.
+        self._refusal = refusals[0]
+        self._retry_at = self._clock() + self._wait_seconds
+        self._wait_seconds = min(self._wait_seconds * 2, 60.0)
+        raise self._refusal

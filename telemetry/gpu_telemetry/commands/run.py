@@ -72,7 +72,7 @@ def _record(monitor: GpuMonitor, recorder: Recorder, interval_seconds: float, no
     tree = MemoryOfTree()
     for sample in samples(monitor, interval_seconds, stop):
         recorder.write(sample)
-        tree.add(sample, job.pids())
+        tree.add(sample)
         note.simulated |= sample.simulated
     note.exit_code, note.signal = job.finish()
     recorder.write(monitor.sample())
