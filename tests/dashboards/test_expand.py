@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ds01_monitoring.config import Settings
-from ds01_monitoring.dashboards import expand, retention_warning
+from ds01_monitoring.dashboards import expand
 from ds01_monitoring.errors import ConfigError
 
 HERE = Path(__file__).parent
@@ -121,11 +121,3 @@ def test_expanding_does_not_share_anything():
     expanded()["panels"][0]["options"]["reduceOptions"]["calcs"].append("max")
 
     assert expanded()["panels"][0]["options"]["reduceOptions"]["calcs"] == ["lastNotNull"]
-
-
-def test_a_range_beyond_the_retention_is_warned_about():
-    """A dashboard that opens with more than is kept says so; one within it does not."""
-    short = Settings.model_validate({"prometheus": {"retention_time": "2h"}})
-
-    assert "retention_time keeps 2h" in retention_warning(expanded(), short)
-    assert not retention_warning(expanded(), Settings())

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ds01_monitoring.dashboards.expand import expand, retention_warning
+from ds01_monitoring.dashboards.expand import expand
 
-__all__ = ["expand", "retention_warning"]
+__all__ = ["expand"]

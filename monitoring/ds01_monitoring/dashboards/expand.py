@@ -64,15 +64,6 @@ def expand(spec_text: str, place: str, settings: Settings) -> dict[str, Any]:
     return made
 
 
-def retention_warning(dashboard: dict[str, Any], settings: Settings) -> str:
-    """Why the default time range of a dashboard shows less than it promises; empty when it does not."""
-    shown = str(dashboard["time"]["from"]).removeprefix("now-")
-    kept = settings.prometheus.retention_time
-    if duration_seconds(shown) <= duration_seconds(kept):
-        return ""
-    return f"{dashboard['title']} opens with {shown}, but prometheus.retention_time keeps {kept}"
-
-
 def _duration(node: Node) -> str:
     text = node.text("a duration")
     try:

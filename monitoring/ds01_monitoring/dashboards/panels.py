@@ -110,7 +110,7 @@ _WORDS = (
     },
 )  # fmt: skip
 _TABLE = {"cellHeight": "sm", "frameIndex": 0, "showHeader": True}
-_CELLS = {"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False}
+_CELLS = {"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False, "minWidth": 60}
 
 
 @dataclass(frozen=True)

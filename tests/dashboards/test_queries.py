@@ -1,0 +1,211 @@
+"""Every query of every panel and variable, on a real Prometheus that has watched the demo."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.dashboards import server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SUITES = server.suites()
+pytestmark = [
+    pytest.mark.tools,
+    pytest.mark.skipif(not SUITES, reason="no Prometheus: `make tools` fetches it"),
+]
+
+RANGE = int(server.HOURS * 3600) - 600
+ALWAYS = {
+    "$host": ".+",
+    "$gpu": ".+",
+    "$user": server.WASTER["user"],
+    "$__range": f"{RANGE}s",
+    "$__rate_interval": "60s",
+}
+EMPTY_WHEN_WELL = {("ds01-user", "My alerts"), ("nvidia-dcgm", "XID errors")}
+"""Panels that say in words that all is well; the lively demo has something for each."""
+NEED_TELEMETRY = {
+    ("ds01-overview", "Utilisation by slot"),
+    ("ds01-overview", "Temperature by GPU"),
+    ("ds01-overview", "Power by GPU"),
+    ("ds01-overview", "GPUs"),
+    ("nvidia-dcgm", "Utilisation"),
+    ("nvidia-dcgm", "Errors by card"),
+}
+LIMITS = {"percentunit": 1, "celsius": 120, "watt": 4 * 500, "kwatth": 50, "hertz": 3e9, "bytes": 1e12}
+"""The largest value that is possible on the demo's server, by unit."""
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """A short path, as unix sockets need."""
+    with tempfile.TemporaryDirectory(prefix="ds01-") as made:
+        yield Path(made)
+
+
+@pytest.fixture(scope="module", params=SUITES)
+def lively(request: pytest.FixtureRequest, folder: Path) -> Iterator[server.Watched]:
+    """A server with whole GPUs and MIG slices, used, idle and shared."""
+    (folder / request.param).mkdir()
+    with server.watched(folder / request.param, request.param) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path) -> Iterator[server.Watched]:
+    """A server without MIG."""
+    (folder / "whole").mkdir()
+    with server.watched(folder / "whole", SUITES[0], profile="whole") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def blind(folder: Path) -> Iterator[server.Watched]:
+    """A server whose dcgm-exporter has never answered."""
+    (folder / "blind").mkdir()
+    with server.watched(folder / "blind", SUITES[0], dcgm=False) as running:
+        yield running
+
+
+def answers(
+    running: server.Watched, dashboard: dict[str, Any]
+) -> Iterator[tuple[dict[str, Any], str, list[Any]]]:
+    """Each panel with each of its queries and the series that come back; errors and warnings fail."""
+    now = int(time.time())
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", []):
+            expr = filled(target["expr"])
+            if target["instant"]:
+                answer = running.get("query", query=expr, time=now)
+            else:
+                step = 3600 if panel["interval"] == "1h" else 86400 if panel["interval"] == "1d" else 60
+                end = (now // step + 1) * step
+                answer = running.get(
+                    "query_range", query=expr, start=end - max(RANGE, step), end=end, step=step
+                )
+            place = f"{dashboard['uid']}: {panel['title']}: {expr}"
+            assert answer["status"] == "success", f"{place}: {answer.get('error')}"
+            assert not answer.get("warnings"), f"{place}: {answer['warnings']}"
+            yield panel, place, answer["data"]["result"]
+
+
+def filled(expr: str) -> str:
+    """The query with Grafana's variables filled in; none may be left."""
+    for name, value in ALWAYS.items():
+        expr = expr.replace(name, value)
+    assert "$" not in re.sub(r'"\$\d"', "", expr), expr
+    return expr
+
+
+def numbers(series: list[Any]) -> list[float]:
+    """All values of an answer."""
+    pairs = [pair for one in series for pair in (one.get("values") or [one["value"]])]
+    return [float(value) for _, value in pairs]
+
+
+def shown(running: server.Watched, dashboards: dict[str, Any]) -> set[tuple[str, str]]:
+    """The panels that show data; each query has run without error or warning, each value is in range."""
+    found = set()
+    for uid, dashboard in dashboards.items():
+        for panel, place, series in answers(running, dashboard):
+            if series:
+                found.add((uid, panel["title"]))
+            limit = LIMITS.get(panel["fieldConfig"]["defaults"].get("unit"))
+            for value in numbers(series) if limit else []:
+                assert 0 <= value <= limit * 1.001, f"{place}: {value}"
+    return found
+
+
+def every_panel(dashboards: dict[str, Any]) -> set[tuple[str, str]]:
+    """All panels that ask something."""
+    return {
+        (uid, panel["title"])
+        for uid, each in dashboards.items()
+        for panel in each["panels"]
+        if "targets" in panel
+    }
+
+
+def test_every_panel_shows_data(lively: server.Watched, dashboards: dict[str, Any]) -> None:
+    """With MIG and whole GPUs, each panel has data, without a warning, and shares, degrees and watts are possible ones."""
+    assert every_panel(dashboards) - shown(lively, dashboards) == set()
+
+
+def test_every_column_has_values(lively: server.Watched, dashboards: dict[str, Any]) -> None:
+    """No query of a table is empty: each column is filled for somebody."""
+    for dashboard in dashboards.values():
+        for panel, place, series in answers(lively, dashboard):
+            assert series or panel["type"] != "table", place
+
+
+def test_power_is_counted_once(lively: server.Watched, dashboards: dict[str, Any]) -> None:
+    """The power of a card in MIG mode, which every instance repeats, is in the overview's sum once."""
+    (query,) = (
+        target["expr"]
+        for panel in dashboards["ds01-overview"]["panels"]
+        if panel["title"] == "Power"
+        for target in panel["targets"]
+    )
+    (total,) = lively.vector(filled(query))
+    (once,) = lively.vector("sum(max by (UUID) (DCGM_FI_DEV_POWER_USAGE))")
+    (repeated,) = lively.vector("sum(DCGM_FI_DEV_POWER_USAGE)")
+
+    assert float(total["value"][1]) == pytest.approx(float(once["value"][1]), rel=0.25)
+    assert float(repeated["value"][1]) > 1.3 * float(once["value"][1])
+
+
+def test_hours_are_given_out_once(lively: server.Watched, dashboards: dict[str, Any]) -> None:
+    """All users together have held no more GPU-hours than the server has."""
+    held = next(
+        panel for panel in dashboards["ds01-efficiency"]["panels"] if panel["title"] == "GPU-hours held"
+    )
+    (total,) = lively.vector(filled(held["targets"][0]["expr"]))
+
+    assert 0 < float(total["value"][1]) <= 4 * (RANGE + 60) / 3600
+
+
+def test_every_variable_has_values(lively: server.Watched, dashboards: dict[str, Any]) -> None:
+    """Each variable offers something to choose, the one who wastes among the users."""
+    for dashboard in dashboards.values():
+        for variable in dashboard["templating"]["list"]:
+            match = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"])
+            assert match, variable["query"]
+            answer = lively.get(
+                "series", **{"match[]": filled(match[1]), "start": time.time() - RANGE, "end": time.time()}
+            )
+            values = {series[match[2]] for series in answer["data"]}
+            assert values, variable["name"]
+            if variable["name"] == "user":
+                assert server.WASTER["user"] in values
+
+
+def test_every_annotation_answers(lively: server.Watched, dashboards: dict[str, Any]) -> None:
+    """The alerts marked on the graphs come from a query that works and finds the one that fires."""
+    for dashboard in dashboards.values():
+        expr = filled(dashboard["annotations"]["list"][0]["expr"])
+        assert lively.vector(expr), expr
+
+
+def test_a_server_without_mig(whole: server.Watched, dashboards: dict[str, Any]) -> None:
+    """Without MIG the same panels have data, except those that say in words that all is well."""
+    assert every_panel(dashboards) - shown(whole, dashboards) - EMPTY_WHEN_WELL == set()
+
+
+def test_a_server_without_telemetry(blind: server.Watched, dashboards: dict[str, Any]) -> None:
+    """With dcgm-exporter down no query fails; the panels about hardware say so, the others keep their data."""
+    empty = every_panel(dashboards) - shown(blind, dashboards)
+
+    assert empty >= NEED_TELEMETRY
+    for uid, title in empty:
+        panel = next(each for each in dashboards[uid]["panels"] if each["title"] == title)
+        assert panel["fieldConfig"]["defaults"]["noValue"]
+    assert (
+        not {("ds01-overview", "Held"), ("ds01-overview", "Who holds what"), ("ds01-monitoring", "Targets")}
+        & empty
+    )
