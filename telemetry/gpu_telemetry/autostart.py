@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 VARIABLE = "GPU_TELEMETRY_AUTOSTART"
 UNIT = "gpu-telemetry.service"
 SYSTEMCTL_SECONDS = 30
-START_SECONDS = 10
+START_SECONDS = 30
 
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"", "0", "false", "no", "off"})

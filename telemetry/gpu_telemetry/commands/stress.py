@@ -51,8 +51,10 @@ def execute(options: argparse.Namespace) -> int:
     # CUDA counts its devices in another order than NVML; the UUID says which one is meant.
     os.environ["CUDA_VISIBLE_DEVICES"] = slot.mig_uuid or slot.uuid
     engine = find_engine()
-    sys.stderr.write(f"{engine.name} keeps GPU {slot.name} busy for {options.duration:g} s; Ctrl-C ends it\n")
     with stop_on_signals() as stop:
+        sys.stderr.write(
+            f"{engine.name} keeps GPU {slot.name} busy for {options.duration:g} s; Ctrl-C ends it\n"
+        )
         outcome = stress(
             engine,
             seconds=options.duration,
