@@ -6,8 +6,8 @@ ds01-demo serve --dir DIR --dcgm-port 9400 --password-file FILE [--smtp-port POR
   ds01-demo history --output FILE [--hours 24] [--step 60] [--end TIME] [--host demo] [--target JOB=ADDRESS]...
   ds01-demo backfill --data-dir DIR --rules FILE... [--promtool FILE] [--prometheus FILE] [the options of history]
 
-`start --demo` runs `backfill` in the background with --end set to the moment before its Prometheus first scraped
-and one --target for each job, so that filled and live series are the same.
+`start --demo` runs `backfill` in the background, when its Prometheus starts for the first time, with one --target
+for each job, so that filled and live series are the same.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .backfill import Programs, backfill, write
+from .backfill import Programs, backfill, before_first_scrape, write
 from .clock import Clock
 from .errors import DemoError
 from .history import TARGETS, Span
@@ -86,13 +86,20 @@ def _backfill(options: argparse.Namespace) -> None:
     os.nice(_BACKGROUND)
     programs = Programs(options.promtool, options.prometheus)
     world = World(PROFILES[options.profile])
-    backfill(world, _span(options), options.data_dir.absolute(), options.rules, programs)
+    data = options.data_dir.absolute()
+    if options.end is None:
+        options.end = before_first_scrape(data)
+    backfill(world, _span(options), data, options.rules, programs)
 
 
 def _add_span(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hours", type=float, default=24, help="how far to reach back (default %(default)s)")
     parser.add_argument("--step", type=int, default=60, help="seconds between scrapes (default %(default)s)")
-    parser.add_argument("--end", type=int, help="last moment, s since the epoch (default: now)")
+    parser.add_argument(
+        "--end",
+        type=int,
+        help="last moment, s since the epoch (default: now; for backfill when the server began to write)",
+    )
     parser.add_argument("--host", default="demo", help="the host label (default %(default)s)")
     parser.add_argument(
         "--target",

@@ -127,6 +127,13 @@ def evaluated(rule: Rule, span: Span, url: str) -> Iterator[str]:
         )
 
 
+def before_first_scrape(data: Path) -> int:
+    """The last moment that is surely before a Prometheus on `data` scraped first: its log's birth, else now."""
+    log_directory = data / "wal"
+    born = log_directory.stat().st_mtime if log_directory.exists() else time.time()
+    return int(born)
+
+
 def write(world: World, span: Span, path: Path) -> None:
     """Write the OpenMetrics text of `span` to `path`."""
     with path.open("w", encoding="utf-8") as text:

@@ -17,7 +17,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from ds01_demo.backfill import private_server
+from ds01_demo.backfill import before_first_scrape, private_server
 from ds01_demo.errors import DemoError
 from ds01_demo.history import TARGETS, Span, lines
 from ds01_demo.load import DAY
@@ -192,6 +192,14 @@ def test_backfill_brings_scraped_and_recorded_series(suite: str, tmp_path: Path)
         assert float(power[0]["value"][1]) == pytest.approx(now, rel=1e-6)
         assert len(query(url, "demo:power:avg10m")) == 1
         assert len(query(url, 'up{instance="127.0.0.1:12345", job="dcgm-exporter"}')) == 1
+
+
+def test_the_past_ends_where_a_running_server_began(tmp_path: Path) -> None:
+    """A data directory in use is filled up to the birth of its log, an empty one up to now."""
+    assert before_first_scrape(tmp_path) == pytest.approx(time.time(), abs=60)
+    (tmp_path / "wal").mkdir()
+    os.utime(tmp_path / "wal", (END, END))
+    assert before_first_scrape(tmp_path) == END
 
 
 def query(url: str, expression: str) -> list[dict[str, Any]]:
