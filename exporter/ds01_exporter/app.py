@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ds01_exporter.allocation_families import allocation_families
+from ds01_exporter.allocation_families import ALLOCATION_METRICS, Rows, allocation_rows
 from ds01_exporter.allocations import Sources, View, merge
 from ds01_exporter.container_use import ContainerUse, use_families
 from ds01_exporter.disk import Disk
@@ -24,7 +24,7 @@ from ds01_exporter.topology import DriverTopology, TopologyFile, topology_famili
 from ds01_exporter.xid import XidErrors, xid_families
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Hashable, Iterator, Mapping
 
     from prometheus_client.core import Metric
 
@@ -41,6 +41,7 @@ class Exporter:
         self._settings = settings
         self._lock = threading.Lock()
         self._view: tuple[Hashable, View] = (None, View())
+        self._rows: tuple[View | None, Mapping[str, Rows]] = (None, {})
         self._joiners = {False: GzipJoiner(), True: GzipJoiner()}
         self._health = Health("exposition")
         self.state = StateFile(settings.state_file) if settings.state_file else None
@@ -114,7 +115,7 @@ class Exporter:
         """Return the parts, those that change rarely first: the joiner keeps their checksum."""
         parts = [
             Part(lambda: None, self._about),
-            Part(self._view_key, lambda: allocation_families(self._current())),
+            *(self._allocation_part(name) for name in ALLOCATION_METRICS),
         ]
         if self.topology is not None:
             topology = self.topology
@@ -126,7 +127,7 @@ class Exporter:
             use = self.use
             parts.append(
                 Part(
-                    lambda: (use.version, self._view_key()),
+                    lambda: (use.version, tuple(self._current().managed.items())),
                     lambda: use_families(use.uses, self._current().managed),
                 )
             )
@@ -135,6 +136,15 @@ class Exporter:
             parts.append(Part(events.reading, lambda: events_families(events.reading())))
         parts.append(Part(self._disk_key, self._disk))
         return parts
+
+    def _allocation_part(self, name: str) -> Part:
+        def rows() -> Rows:
+            view = self._current()
+            if self._rows[0] is not view:
+                self._rows = (view, allocation_rows(view))
+            return self._rows[1][name]
+
+        return Part(rows, lambda: [family(name, rows())])
 
     def _view_key(self) -> Hashable:
         sources = (self.state, self.metadata, self.docker, self.topology)

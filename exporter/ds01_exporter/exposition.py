@@ -82,7 +82,7 @@ class Part:
         """Return the part in one of the two formats."""
         key = self._key()
         kept = self._kept.get(openmetrics)
-        if kept is not None and kept[0] == key:
+        if kept is not None and (kept[0] is key or kept[0] == key):
             return kept[1]
         result = encode(self._families(), openmetrics=openmetrics)
         self._kept[openmetrics] = (key, result)

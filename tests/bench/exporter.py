@@ -83,7 +83,8 @@ class Machine:
         for number in range(CONTAINERS):
             slot = gpus[self.slots[number % len(self.slots)]]
             slot["containers"].append(f"job{number}._.{number}")
-            slot["users"][f"user{number % USERS:02}"] = turn
+            slot["users"][f"user{number % USERS:02}"] = 1
+        gpus[self.slots[turn % len(self.slots)]]["containers"].append(f"another._.{turn}")
         self._replace(self.state_file, json.dumps({"gpus": gpus, "mig_enabled": True}, indent=2))
 
     def write_many(self, allocations: int) -> None:

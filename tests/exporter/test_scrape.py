@@ -358,7 +358,7 @@ def test_a_mistake_in_one_part_leaves_the_others(site, scrape, monkeypatch, capl
     site.write_topology()
     site.write_state(A)
     exporter = site.exporter()
-    monkeypatch.setattr("ds01_exporter.app.allocation_families", lambda _: 1 / 0)
+    monkeypatch.setattr("ds01_exporter.app.allocation_rows", lambda _: 1 / 0)
     for _ in range(3):
         result = scrape(exporter)
 
@@ -384,3 +384,25 @@ def test_promtool_finds_only_what_the_document_named(name):
     assert complaints <= {"ds01_containers_total", "ds01_events_24h_total", "ds01_user_containers_count"}, (
         done.stderr
     )
+
+
+def test_a_change_encodes_only_what_it_touches(site, docker, monkeypatch):
+    """A state file that gives one slot to somebody else leaves the text about containers and slots alone."""
+    full_site(site, docker)
+    exporter = site.exporter(docker_host=docker.host, start=True)
+    until(lambda: exporter.use.uses)
+    exporter.scrape()
+    encoded = []
+    original = exposition.generate_latest
+    monkeypatch.setattr(
+        exposition,
+        "generate_latest",
+        lambda families: encoded.append(list(families.collect())) or original(families),
+    )
+    site.write_state(A | {"gpus": A["gpus"] | {"2": {"containers": ["new"], "users": {"dora": 1}}}})
+    text = exporter.scrape().decode()
+    names = {family.name for families in encoded for family in families}
+
+    assert 'ds01_gpu_allocated{container="new",gpu_slot="2",interface="docker",user="dora"} 1.0' in text
+    assert {"ds01_gpu_allocated", "ds01_user_mig_allocated"} <= names
+    assert not names & {"ds01_containers_total", "ds01_gpu_slot", "ds01_container_memory_bytes"}
