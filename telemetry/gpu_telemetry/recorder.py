@@ -96,7 +96,6 @@ class Recorder:
         self._workers: list[threading.Thread] = []
         self._full = False
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             self._open()
         except OSError as error:
             raise TelemetryError(
@@ -161,6 +160,7 @@ class Recorder:
 
     def _open(self) -> None:
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"gpu-telemetry_{stamp}_{self.recording}_{self._part + 1:04d}.{self._form}"
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         # The lock says that the file is alive: another recorder must not compress or delete it.
@@ -220,9 +220,12 @@ class Recorder:
 
     def _end_file(self) -> None:
         if self._file is not None:
-            os.fsync(self._file)
-            os.close(self._file)
-            self._file = None
+            file, self._file = self._file, None
+            try:
+                os.fsync(file)
+            except OSError as error:
+                log.warning("%s may not be whole on the disk: %s", self.path, error.strerror)
+            os.close(file)
 
     def _aside(self, work: Callable[..., None], *arguments: Path) -> None:
         """In a thread of its own: compressing a large file takes longer than a sample's interval."""

@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess  # noqa: TID251 - the command is tested as a program.
 import sys
@@ -161,6 +162,16 @@ def test_a_deleted_file_is_begun_anew(tmp_path: Path) -> None:
     recorder.write(sample())
     recorder.path.unlink()
     recorder.write(sample())
+    recorder.close()
+    assert len(Recording(recorder.path).rows) == 1
+
+
+def test_a_deleted_folder_is_made_anew(tmp_path: Path) -> None:
+    """Somebody tidies up while we record: the next sample finds its place again."""
+    recorder = Recorder(tmp_path / "out")
+    recorder.write(sample())
+    shutil.rmtree(tmp_path / "out")
+    assert recorder.write(sample())
     recorder.close()
     assert len(Recording(recorder.path).rows) == 1
 

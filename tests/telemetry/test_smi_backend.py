@@ -55,6 +55,11 @@ def test_mig_devices_come_from_the_list_and_the_query(fake_smi: Callable[..., Pa
     assert (first.slot, first.gpu_instance_id, first.mig_profile) == ("1.0", 2, "3g.20gb")
     assert (first.memory_used_bytes, first.memory_total_bytes) == (5009 * MIB, 19968 * MIB)
     assert (second.slot, second.parent_uuid) == ("1.1", card.uuid)
+    assert first.processes is not None
+    assert [(each.pid, each.gpu_instance_id, each.memory_used_bytes) for each in first.processes] == [
+        (4000002, 2, None)
+    ]
+    assert second.processes == ()
     slots = backend.topology().slots()
     assert [(each.name, each.fraction) for each in slots] == [("0", 1.0), ("1.0", 3 / 7), ("1.1", 1 / 7)]
 

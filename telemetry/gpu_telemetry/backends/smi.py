@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gpu_telemetry import command
@@ -195,7 +196,10 @@ class SmiBackend:
 
     def _mig_metrics(self, card: GpuMetrics, mig: MigReading) -> GpuMetrics:
         values: dict[str, Any] = {f"memory_{name}_bytes": size for name, size in mig.memory_bytes.items()}
-        # Not `processes`: nvidia-smi's list does not say which instance a process is on.
+        if card.processes is not None and mig.pids is not None:
+            instance = mig.device.gpu_instance_id
+            mine = [each for each in card.processes if each.pid in mig.pids]
+            values["processes"] = tuple(replace(each, gpu_instance_id=instance) for each in mine)
         return GpuMetrics(
             device_id=card.device_id,
             uuid=mig.device.uuid,

@@ -71,10 +71,17 @@ def rows(output: str, columns: int) -> list[list[str]]:
 
 @dataclass
 class MigReading:
-    """A MIG device as nvidia-smi shows it: identity from `-L`, the rest from `-q`; None is unknown."""
+    """A MIG device as nvidia-smi shows it.
+
+    Attributes:
+        device: Identity from `-L`, instance ids from `-q`.
+        memory_bytes: "total", "reserved", "used" and "free" from `-q`, those that it shows.
+        pids: Processes on its GPU instance, from `-q`; None if it does not show the device.
+    """
 
     device: MigDevice
     memory_bytes: dict[str, int] = field(default_factory=dict)
+    pids: frozenset[int] | None = None
 
 
 def parse_list(output: str) -> dict[str, list[MigDevice]]:
@@ -136,14 +143,28 @@ def mig_readings(query: Sequence[Section], listed: dict[str, list[MigDevice]]) -
         if uuid is None:
             continue
         details = {each.integer("Index"): each for each in card.children if each.name == "MIG Device"}
+        pids = _pids_by_instance(card)
         found[uuid.value] = [
-            _with_details(reading.device, details.get(reading.device.index))
+            _with_details(reading.device, details.get(reading.device.index), pids)
             for reading in found.get(uuid.value, [])
         ]
     return found
 
 
-def _with_details(mig: MigDevice, section: Section | None) -> MigReading:
+def _pids_by_instance(card: Section) -> dict[int | None, set[int]]:
+    """Processes by GPU instance: a heading for each says its instance, the next ones its pid."""
+    found: dict[int | None, set[int]] = {}
+    instance: int | None = None
+    section = card.child("Processes")
+    for each in section.children if section else ():
+        if each.name == "GPU instance ID":
+            instance = int(each.value) if each.value.isdecimal() else None
+        elif each.name == "Process ID" and each.value.isdecimal():
+            found.setdefault(instance, set()).add(int(each.value))
+    return found
+
+
+def _with_details(mig: MigDevice, section: Section | None, pids: dict[int | None, set[int]]) -> MigReading:
     if section is None:
         return MigReading(mig)
     # "FB Memory Usage" before driver 525 or so, "Shared FB Memory Usage" since.
@@ -162,4 +183,4 @@ def _with_details(mig: MigDevice, section: Section | None) -> MigReading:
         compute_slices=mig.compute_slices,
         memory_total_bytes=memory.get("total"),
     )
-    return MigReading(device, memory)
+    return MigReading(device, memory, frozenset(pids.get(device.gpu_instance_id, ())))

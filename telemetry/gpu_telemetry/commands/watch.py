@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections import deque
@@ -22,21 +23,10 @@ if TYPE_CHECKING:
     from gpu_telemetry.metrics import GpuMetrics, HostMetrics, Sample
     from gpu_telemetry.monitor import GpuMonitor
 
-_WIDTH = 30
+_LEAST_WIDTH, _MOST_WIDTH = 6, 30
+_OTHER_COLUMNS = 90  # What all but the two lines of history take.
 _SETTLE_SECONDS = 0.2
-_HEAD = (
-    "device",
-    "util %",
-    "last samples",
-    "mem GiB",
-    "of",
-    "last samples",
-    "°C",
-    "W",
-    "of",
-    "throttled by",
-    "users",
-)
+_HEAD = ("device", "util %", "mem GiB", "of", "°C", "W", "of", "util", "mem", "throttled by", "users")
 _CLEAR = "\x1b[H\x1b[J"
 
 
@@ -77,6 +67,8 @@ class View:
     """The text of a sample, with what was seen before."""
 
     def __init__(self) -> None:
+        free = (shutil.get_terminal_size().columns - _OTHER_COLUMNS) // 2
+        self._width = max(_LEAST_WIDTH, min(free, _MOST_WIDTH))
         self._utilization: dict[str, deque[float | None]] = {}
         self._memory: dict[str, deque[float | None]] = {}
 
@@ -97,20 +89,20 @@ class View:
         return "".join(lines) + _host(sample.host)
 
     def _cells(self, gpu: GpuMetrics) -> tuple[str, ...]:
-        busy = self._utilization.setdefault(gpu.uuid, deque(maxlen=_WIDTH))
-        full = self._memory.setdefault(gpu.uuid, deque(maxlen=_WIDTH))
+        busy = self._utilization.setdefault(gpu.uuid, deque(maxlen=self._width))
+        full = self._memory.setdefault(gpu.uuid, deque(maxlen=self._width))
         busy.append(gpu.utilization_percent)
         full.append(gpu.memory_percent())
         return (
             f"{gpu.slot} {gpu.mig_profile or gpu.name or gpu.uuid}",
             number(gpu.utilization_percent) if gpu.utilization_percent is not None else _reason(gpu),
-            sparkline(busy),
             gibibytes(gpu.memory_used_bytes),
             gibibytes(gpu.memory_total_bytes),
-            sparkline(full),
             number(gpu.temperature_celsius),
             number(gpu.power_watts),
             number(gpu.power_limit_watts),
+            sparkline(busy),
+            sparkline(full),
             _throttle(gpu),
             _users(gpu),
         )
