@@ -7,9 +7,9 @@ import json
 import logging
 import socket
 import threading
-import urllib.error
 import urllib.request
 from datetime import datetime, timedelta, timezone
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +88,7 @@ class AlertmanagerPoster:
     def post(self) -> bool:
         """Sends everything that is firing or just over; returns whether Alertmanager took it."""
         active = {_key(alert): alert for alert in (self._andon.active if self._andon else ())}
-        over = {key: alert for key, alert in self._over.items() if key not in active}
+        over = {key: alert for key, alert in dict(self._over).items() if key not in active}
         body = [
             document for key, alert in {**active, **over}.items() for document in self._documents(key, alert)
         ]
@@ -106,9 +106,11 @@ class AlertmanagerPoster:
         self._changed.set()
 
     def _run(self) -> None:
-        while not self._closing.is_set():
+        closing = False
+        while not closing:
             self._changed.wait(self._resend)
             self._changed.clear()
+            closing = self._closing.is_set()
             self.post()
 
     def _documents(self, key: Key, alert: GpuAlert) -> list[dict[str, Any]]:
@@ -150,7 +152,7 @@ class AlertmanagerPoster:
         try:
             with urllib.request.urlopen(request, timeout=self._timeout):  # noqa: S310 - the same.
                 pass
-        except (OSError, urllib.error.URLError) as error:
+        except (OSError, HTTPException) as error:
             if str(error) != self.last_error:
                 log.warning("alerts cannot be posted to %s: %s", self._url, error)
             self.last_error = str(error)

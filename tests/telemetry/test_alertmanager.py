@@ -2,15 +2,22 @@
 
 import base64
 import json
+import socket
+import subprocess  # noqa: TID251 - the doors are for the programs, not for their tests.
 import threading
+import time
+import urllib.request
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
+from ds01_monitoring.runtime import packages
 from gpu_telemetry import AndonSystem, GpuMetrics
 from gpu_telemetry.alertmanager import AlertmanagerPoster
 from gpu_telemetry.httpd import PasswordFileError
 
+ROOT = Path(__file__).parents[2]
 SECONDS = 20
 
 
@@ -144,3 +151,54 @@ def test_mistakes_are_reported_at_once(tmp_path):
         AlertmanagerPoster("localhost:9093")
     with pytest.raises(PasswordFileError):
         AlertmanagerPoster("http://localhost:9093", password_file=tmp_path / "none")
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("suite", ["bookworm", "sid"])
+def test_a_real_alertmanager_takes_them(tmp_path, suite):
+    """The oldest version that is supported and a new one show the alert, and that it is over."""
+    program = packages.fetch(suite, ROOT / ".tools") / "usr/bin/prometheus-alertmanager"
+    (tmp_path / "alertmanager.yml").write_text("route: {receiver: none}\nreceivers: [{name: none}]\n")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    command = [
+        str(program),
+        f"--config.file={tmp_path}/alertmanager.yml",
+        f"--storage.path={tmp_path}/data",
+        f"--web.listen-address={url.removeprefix('http://')}",
+        "--cluster.listen-address=",
+    ]
+
+    def shown():
+        with urllib.request.urlopen(f"{url}/api/v2/alerts", timeout=SECONDS) as page:
+            return [alert["labels"]["alertname"] for alert in json.load(page)]
+
+    with (tmp_path / "log").open("w") as log, subprocess.Popen(command, stderr=log, stdout=log) as process:
+        try:
+            wait_for(lambda: answers(f"{url}/-/ready"))
+            andon = AndonSystem()
+            poster = AlertmanagerPoster(url).attach(andon)
+            andon.check([full(99)])
+            wait_for(lambda: shown() == ["DS01AndonMemoryPressure"])
+            andon.check([full(10)])
+            wait_for(lambda: shown() == [])
+            poster.close()
+        finally:
+            process.terminate()
+
+
+def answers(url):
+    """Whether something answers there."""
+    try:
+        with urllib.request.urlopen(url, timeout=SECONDS) as page:
+            return page.status == 200
+    except OSError:
+        return False
+
+
+def wait_for(condition):
+    """Returns once it holds."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)
