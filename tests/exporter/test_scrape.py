@@ -1,5 +1,6 @@
 """Whole scrapes: golden texts for each form of the state file, formats, and sources that fail."""
 
+import errno
 import gzip
 import json
 import logging
@@ -15,7 +16,7 @@ from tests.exporter.conftest import MIG_UUID, UUID, until
 from tests.exporter.fake_docker import GPUS_ALL, container
 from tests.exporter.test_state_format import A, B, C
 
-from ds01_exporter import exposition
+from ds01_exporter import exposition, files
 from ds01_exporter.metrics import METRICS
 
 PROMTOOLS = (
@@ -211,11 +212,14 @@ def test_other_things_in_the_place_of_the_state_file(site, scrape, caplog):
     assert "not a regular file" in caplog.text
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_an_unreadable_state_file(site, scrape, caplog):
-    """Missing permission is named."""
+def test_an_unreadable_state_file(site, scrape, monkeypatch, caplog):
+    """Missing permission is named; the kernel's answer is played, because root may read everything."""
     site.write_state(A)
-    site.state_file.chmod(0)
+
+    def refuse(path, _flags):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(files, "_open_without_waiting", refuse)
 
     assert scrape(site.exporter()).success("state") == 0
     assert "Permission denied" in caplog.text
