@@ -39,12 +39,12 @@ ROOMS = (
 PATIENCE_SECONDS = 120
 
 
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    """The first true value of a condition; fails after two minutes with what was waited for."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
+    """The first true value of a condition; fails with what was waited for when the time is over."""
+    deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {PATIENCE_SECONDS} s: {what}")
+            raise TimeoutError(f"not within {seconds:g} s: {what}")
         time.sleep(0.1)
     return value
 

@@ -251,3 +251,13 @@ def test_the_rendered_tree_holds_no_secret(site: Site) -> None:
     for file in site.state.current.resolve().rglob("*"):
         assert not file.is_file() or password not in file.read_text()
     assert yaml.safe_load((site.state.current / "prometheus/prometheus.yml").read_text())["scrape_configs"]
+
+
+@pytest.mark.timeout(900)
+def test_the_demo_brings_its_past(site: Site) -> None:
+    """Hours before the first start there are scraped and recorded series, so that no panel stays bare."""
+    wait_until(
+        lambda: site.query("ds01:allocation_utilization:ratio offset 6h"), "there is a past", seconds=800
+    )
+
+    assert site.query("ds01_gpu_allocated offset 6h")

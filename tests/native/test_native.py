@@ -198,6 +198,19 @@ def test_a_second_one_of_the_same_name_cannot_start(stack: Stack, wait_until: Wa
     assert "runs already" in second.stdout
 
 
+def test_down_ends_what_a_program_started(stack: Stack, wait_until: Wait) -> None:
+    """The children of a program that runs beside the services end with it, however it ends itself."""
+    stack.runtime.up(say)
+    stack.runtime.supervisor.once("past", ["sh", "-c", "sleep 1000 & wait"], os.environ["PATH"])
+    wait_until(
+        lambda: len(belonging_to(stack.state.root)) == 5, "supervisord, two programs, the shell, its child"
+    )
+
+    stack.runtime.down(say)
+
+    assert belonging_to(stack.state.root) == []
+
+
 def test_a_stranger_with_a_recorded_pid_lives(stack: Stack) -> None:
     """A pid file that is older than the process which has the pid now ends nobody."""
     stranger = command.spawn(["sleep", "1000"])

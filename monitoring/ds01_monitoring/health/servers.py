@@ -22,7 +22,7 @@ READY = {
     "grafana": "/api/health",
     "ds01-exporter": "/health",
     "node-exporter": "/",
-    "gpu-telemetry": "/health",
+    "gpu-telemetry": "/healthz",
     "dcgm-exporter": "/health",
 }
 """Where each job says that it is ready. A server that has just started may answer 503 for a while."""

@@ -59,13 +59,19 @@ def boot_id() -> str:
 
 def start_ticks(pid: int) -> int | None:
     """When the process started, in clock ticks since boot; None where it has ended (a zombie has)."""
+    stat = _stat(PROC / str(pid))
+    return int(stat[19]) if stat else None
+
+
+def _stat(folder: Path) -> list[str] | None:
+    """The fields of a living process from its state on; see proc(5)."""
     try:
-        stat = (PROC / str(pid) / "stat").read_text(errors="replace")
+        text = (folder / "stat").read_text(errors="replace")
     except OSError:
         return None
     # The second field is the program's name in parentheses and may hold anything.
-    rest = stat.rpartition(")")[2].split()
-    return None if rest[0] in {"Z", "X"} else int(rest[19])
+    rest = text.rpartition(")")[2].split()
+    return None if rest[0] in {"Z", "X"} else rest
 
 
 def this_process(name: str, *, environment: str = "", starts: Iterable[float] = ()) -> Process:
@@ -110,21 +116,24 @@ def forget(run: Path, name: str) -> None:
 
 
 def end(processes: Iterable[Process], *, grace_seconds: float) -> list[Process]:
-    """Ask processes to end, wait, and kill those that do not; returns those that had to be killed.
+    """Ask processes and what they started in their group to end, wait, and kill those that do not.
+
+    Returns:
+        Those that had to be killed.
 
     Raises:
         PermissionError: One belongs to another user.
     """
     held = [(process, handle) for process in processes if (handle := _handle(process)) is not None]
     try:
-        for _, handle in held:
-            _send(handle, signal.SIGTERM)
+        for process, handle in held:
+            _send(process, handle, signal.SIGTERM)
         deadline = time.monotonic() + grace_seconds
-        stubborn = [(process, handle) for process, handle in held if not _ended(handle, deadline)]
-        for _, handle in stubborn:
-            _send(handle, signal.SIGKILL)
-        for _, handle in stubborn:
-            _ended(handle, time.monotonic() + 10)
+        stubborn = [(process, handle) for process, handle in held if not _ended(process, handle, deadline)]
+        for process, handle in stubborn:
+            _send(process, handle, signal.SIGKILL)
+        for process, handle in stubborn:
+            _ended(process, handle, time.monotonic() + 10)
         return [process for process, _ in stubborn]
     finally:
         for _, handle in held:
@@ -143,10 +152,27 @@ def _handle(process: Process) -> int | None:
     return None
 
 
-def _send(handle: int, number: signal.Signals) -> None:
+def _send(process: Process, handle: int, number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         signal.pidfd_send_signal(handle, number)
+    # Every service leads a group. As long as the group has members, nobody else gets its number.
+    with suppress(ProcessLookupError):
+        if _members(process.pid):
+            os.killpg(process.pid, number)
 
 
-def _ended(handle: int, deadline: float) -> bool:
-    return bool(select.select([handle], [], [], max(0.0, deadline - time.monotonic()))[0])
+def _ended(process: Process, handle: int, deadline: float) -> bool:
+    """Whether the process, and then its group, ended in time."""
+    if not select.select([handle], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        return False
+    while _members(process.pid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _members(group: int) -> list[int]:
+    """The living processes of a process group that its leader started."""
+    stats = ((int(folder.name), _stat(folder)) for folder in PROC.glob("[0-9]*"))
+    return [pid for pid, stat in stats if stat and int(stat[2]) == group and pid != group]

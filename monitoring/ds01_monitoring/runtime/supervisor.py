@@ -22,7 +22,7 @@ from ds01_monitoring.runtime import processes
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ds01_monitoring.paths import StateDir
 
@@ -47,6 +47,20 @@ class Supervisor:
         """The supervisord that runs, or None."""
         found = processes.read(self.run, NAME)
         return found if found is not None and found.alive() else None
+
+    def alive(self, name: str) -> bool:
+        """Whether the recorded process of this name still runs."""
+        found = processes.read(self.run, name)
+        return found is not None and found.alive()
+
+    def once(self, name: str, arguments: Sequence[str], search_path: str) -> None:
+        """Run a program a single time beside the services; it prints to its log, and `stop` ends it."""
+        started = command.spawn_detached(
+            [*_child(name), *arguments],
+            env={**os.environ, "PATH": search_path, **self._environment()},
+            output=self.state.logs / f"{name}.log",
+        )
+        command.let_go(started)
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call one method of supervisord's XML-RPC interface.
@@ -75,9 +89,8 @@ class Supervisor:
             UserError: It ends at once, or takes no calls within 30 s.
         """
         printed = self.state.logs / "supervisord.out"
-        child = [sys.executable, "-m", "ds01_monitoring.runtime.child", NAME, "--"]
         started = command.spawn_detached(
-            [*child, "supervisord", "-n", "-c", str(self.configuration)],
+            [*_child(NAME), "supervisord", "-n", "-c", str(self.configuration)],
             env={**environment, **self._environment()},
             output=printed,
         )
@@ -173,6 +186,10 @@ class Supervisor:
                 hint="remove it, or use a shorter --state-dir",
             )
         return folder / f"{hashlib.sha256(os.fsencode(usual)).hexdigest()[:16]}.sock"
+
+
+def _child(name: str) -> list[str]:
+    return [sys.executable, "-m", "ds01_monitoring.runtime.child", name, "--"]
 
 
 class _Connection(http.client.HTTPConnection):
