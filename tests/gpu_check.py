@@ -260,7 +260,7 @@ def check_speed() -> str:
             if backend is nvml:
                 backend.collect()
             else:
-                smi._cards()
+                smi.query()
             taken.append(time.perf_counter() - start)
     nvml.close()
     one, other = statistics.median(by_nvml), statistics.median(by_smi)
@@ -289,11 +289,11 @@ class Masks:
 def capture(folder: Path) -> str:
     """What nvidia-smi prints here, masked, as a fixture."""
     smi, masks = SmiBackend(), Masks()
-    cards = smi._cards()
+    cards = smi.query()
     name = re.sub(r"[^a-z0-9]+", "-", cards[0]["name"].lower()).strip("-")
     target = folder / f"{name}__{smi.driver_version}"
     target.mkdir(parents=True, exist_ok=True)
-    apps = smi._ask(
+    apps = smi.ask(
         "--query-compute-apps=gpu_uuid,pid,used_gpu_memory,process_name", "--format=csv,noheader,nounits"
     )
     keys = ("gpu_uuid", "pid", "used_gpu_memory", "process_name")
@@ -304,8 +304,8 @@ def capture(folder: Path) -> str:
     ]
     (target / "gpus.json").write_text(masks.mask(json.dumps(cards, indent=1)) + "\n")
     (target / "apps.json").write_text(masks.mask(json.dumps(rows, indent=1)) + "\n")
-    (target / "L.txt").write_text(masks.mask(smi._ask("-L").output))
-    (target / "q.txt").write_text(masks.mask(smi._ask("-q").output))
+    (target / "L.txt").write_text(masks.mask(smi.ask("-L").output))
+    (target / "q.txt").write_text(masks.mask(smi.ask("-q").output))
     return str(target)
 
 

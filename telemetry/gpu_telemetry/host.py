@@ -39,16 +39,32 @@ class HostReader:
 
     Args:
         sysfs: Where sysfs is mounted.
+        at_most_every_seconds: A reading younger than this is handed out again: asking a disk for its temperature
+            is a command to the disk, and takes milliseconds.
         clock: A monotonic clock in seconds.
     """
 
-    def __init__(self, sysfs: Path = _SYSFS, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        sysfs: Path = _SYSFS,
+        *,
+        at_most_every_seconds: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._sysfs = sysfs
+        self._at_most_every_seconds = at_most_every_seconds
         self._clock = clock
+        self._last: tuple[float, HostMetrics] | None = None
         self._packages: dict[str, _Package] = {}
 
     def read(self) -> HostMetrics:
         """Everything that can be read now; the rest is named in `missing`."""
+        now = self._clock()
+        if self._last is None or now - self._last[0] >= self._at_most_every_seconds:
+            self._last = (now, self._read())
+        return self._last[1]
+
+    def _read(self) -> HostMetrics:
         missing: dict[str, str] = {}
         power, energy = self._rapl(missing)
         return HostMetrics(

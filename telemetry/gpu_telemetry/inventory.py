@@ -11,13 +11,11 @@ from gpu_telemetry.topology import Gpu, MigDevice, Topology
 
 _PROFILE = re.compile(r"\bMIG ((?:\d+c\.)?(\d+)g\.\d+gb\S*)$", re.IGNORECASE)
 
-# NVIDIA MIG user guide, "Supported MIG Profiles": compute slices of the cards that have not 7.
-_FEWER_SLICES = (
-    (re.compile(r"\bA30\b"), 4),
-    (re.compile(r"\bRTX PRO 6000\b"), 4),
-    (re.compile(r"\bRTX PRO 5000\b"), 2),
+# NVIDIA MIG user guide, "Supported MIG Profiles": compute slices of the whole card, by words in its name.
+_CARD_SLICES = (
+    (re.compile(r"\bA30\b|\bRTX PRO 6000\b"), 4),
+    (re.compile(r"\b(?:A100|A800|H100|H800|H200|H20|GH200|B200|GB200|B300|GB300)\b"), 7),
 )
-_MOST_SLICES = 7
 
 _MIB = 1024**2
 
@@ -101,7 +99,7 @@ def _bus_id(pci: Any) -> str | None:
     return text.upper()
 
 
-def _card_slices(nvml: Nvml, handle: object, name: str) -> int:
+def _card_slices(nvml: Nvml, handle: object, name: str) -> int | None:
     """Compute slices of the whole card: its largest GPU instance profile, else by its name."""
     slices = [
         int(profile.sliceCount)
@@ -113,9 +111,9 @@ def _card_slices(nvml: Nvml, handle: object, name: str) -> int:
     return card_slices_by_name(name)
 
 
-def card_slices_by_name(name: str) -> int:
-    """Compute slices that MIG cuts a card of that name into, for a card that has MIG."""
-    return next((count for pattern, count in _FEWER_SLICES if pattern.search(name)), _MOST_SLICES)
+def card_slices_by_name(name: str) -> int | None:
+    """Compute slices that MIG cuts a card of that name into; None for a card that is not known."""
+    return next((count for pattern, count in _CARD_SLICES if pattern.search(name)), None)
 
 
 def _mig_devices(nvml: Nvml, handle: object) -> list[tuple[MigDevice, Any]]:

@@ -84,11 +84,16 @@ def test_slots_are_whole_gpus_and_mig_devices(nvml: Any) -> None:
         ("NVIDIA A30", {}, 4),
         ("NVIDIA A30", {"0": 1, "2": 4}, 4),
         ("NVIDIA H100 80GB HBM3", {}, 7),
+        ("NVIDIA H200", {}, 7),
+        ("NVIDIA GH200 480GB", {}, 7),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", {}, 4),
+        ("NVIDIA Tomorrow", {"3": 5}, 5),
+        ("NVIDIA Tomorrow", {}, None),
         ("NVIDIA A100-SXM4-40GB", {"0": 1, "4": 7, "8": 1}, 7),
     ],
 )
-def test_a_card_knows_its_slices(nvml: Any, name: str, profiles: dict[str, int], slices: int) -> None:
-    """From its largest instance profile, else by its name."""
+def test_a_card_knows_its_slices(nvml: Any, name: str, profiles: dict[str, int], slices: int | None) -> None:
+    """From its largest instance profile, else by its name; a card that is not known stays unknown."""
     nvml.install(nvml.driver(nvml.card(0, name=name, profiles=profiles)))
     assert read_topology().gpus[0].compute_slices == slices
 

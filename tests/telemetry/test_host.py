@@ -122,3 +122,16 @@ def test_a_machine_without_sensors_says_so(tmp_path: Path) -> None:
     reading = HostReader(tmp_path).read()
     assert (reading.cpu_power_watts, reading.temperatures) == ({}, ())
     assert reading.missing == {"rapl": "not_supported", "hwmon": "not_supported"}
+
+
+def test_sensors_are_asked_at_most_once_a_second(tmp_path: Path) -> None:
+    """At ten samples a second the disks are left in peace; a second later the reading is new."""
+    clock = Clock()
+    reader = HostReader(tmp_path, clock=clock)
+    write(tmp_path, {"class/hwmon/hwmon0/name": "nvme", "class/hwmon/hwmon0/temp1_input": "40000"})
+    assert reader.read().temperatures[0].celsius == 40
+    write(tmp_path, {"class/hwmon/hwmon0/temp1_input": "41000"})
+    clock.now = 0.9
+    assert reader.read().temperatures[0].celsius == 40
+    clock.now = 1.0
+    assert reader.read().temperatures[0].celsius == 41

@@ -320,6 +320,37 @@ def test_a_driver_lost_in_mid_recording_comes_back(tmp_path: Path, fake_driver: 
     assert all("uuid" not in row and "temperature_celsius" not in row for row in lost)
 
 
+def test_one_gpu_gone_does_not_end_the_others_lines(tmp_path: Path, fake_driver: SimpleNamespace) -> None:
+    """Its lines go on with every reading lost, under its own UUID, and its neighbour's are whole."""
+    fake_driver.write(fake_driver.card(0), fake_driver.card(1))
+    out = tmp_path / "out"
+
+    def lost() -> list[dict[str, Any]]:
+        return [row for row in rows_of(out) if row.get("missing", "").startswith("lost=")]
+
+    with start(fake_driver, out) as process:
+        wait_for(lambda: len(rows_of(out)) > 4, process)
+        fake_driver.write(fake_driver.card(0), fake_driver.card(1, lost=True))
+        found = wait_for(lost, process)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 0
+    assert {row["uuid"] for row in found} == {"GPU-a1000000-0000-4000-8000-000000000001"}
+    assert "utilization_percent" not in found[0]
+    whole = [row for row in rows_of(out) if row["uuid"].endswith("0")]
+    assert all(row["temperature_celsius"] == 61 for row in whole)
+
+
+def test_permission_denied_is_a_status(tmp_path: Path, fake_driver: SimpleNamespace) -> None:
+    """A user who may not open the devices gets lines that say so, and no invented device."""
+    fake_driver.write(fake_driver.card(0), error=4)
+    out = tmp_path / "out"
+    with start(fake_driver, out, "--backend", "nvml", "--duration", "60ms") as process:
+        assert process.wait(timeout=60) == 0
+    rows = rows_of(out)
+    assert {row["status"] for row in rows} == {"no_permission"}
+    assert all("uuid" not in row for row in rows)
+
+
 def test_a_kill_loses_no_line_but_the_last(tmp_path: Path, fake_driver: SimpleNamespace) -> None:
     """After SIGKILL every line but the last is whole, and the next recording takes the file over."""
     fake_driver.write(*(fake_driver.card(index) for index in range(8)))

@@ -101,7 +101,7 @@ class SmiBackend:
     def collect(self) -> list[GpuMetrics]:
         """See `Backend.collect`."""
         now = time.time()
-        cards = self._cards()
+        cards = self.query()
         processes = self._processes()
         migs = self._migs() if any(_mig_enabled(cells) for cells in cards) else {}
         metrics: list[GpuMetrics] = []
@@ -113,7 +113,7 @@ class SmiBackend:
 
     def topology(self) -> Topology:
         """See `Backend.topology`."""
-        cards = self._cards()
+        cards = self.query()
         migs = self._migs() if any(_mig_enabled(cells) for cells in cards) else {}
         return Topology(
             gpus=tuple(_gpu(cells, migs.get(cells["uuid"], [])) for cells in cards),
@@ -123,7 +123,12 @@ class SmiBackend:
     def close(self) -> None:
         """See `Backend.close`."""
 
-    def _ask(self, *arguments: str) -> command.Answer:
+    def ask(self, *arguments: str) -> command.Answer:
+        """What nvidia-smi prints for these arguments.
+
+        Raises:
+            BackendUnavailable: It is missing, or took too long.
+        """
         try:
             answer = command.run([self._program, *arguments], timeout_seconds=self._timeout_seconds)
         except command.ProgramMissing as error:
@@ -140,10 +145,14 @@ class SmiBackend:
             )
         return answer
 
-    def _cards(self) -> list[dict[str, str]]:
-        """The cells of every card by property; drops the properties that this driver does not know."""
+    def query(self) -> list[dict[str, str]]:
+        """One call of `--query-gpu`: the cells of every card by property, without those this driver does not know.
+
+        Raises:
+            BackendUnavailable: nvidia-smi is missing, took too long, or gave a refusal instead.
+        """
         while True:
-            answer = self._ask(f"--query-gpu={','.join(self._properties)}", "--format=csv,noheader,nounits")
+            answer = self.ask(f"--query-gpu={','.join(self._properties)}", "--format=csv,noheader,nounits")
             invalid = _INVALID_FIELD.search(answer.output + answer.errors)
             if invalid is None or invalid[1] not in self._properties:
                 break
@@ -217,12 +226,12 @@ class SmiBackend:
         )
 
     def _migs(self) -> dict[str, list[MigReading]]:
-        listed = smi_parse.parse_list(self._ask("-L").output)
-        return smi_parse.mig_readings(smi_parse.parse_query(self._ask("-q").output), listed)
+        listed = smi_parse.parse_list(self.ask("-L").output)
+        return smi_parse.mig_readings(smi_parse.parse_query(self.ask("-q").output), listed)
 
     def _processes(self) -> Mapping[str, tuple[GpuProcess, ...]] | Missing:
         properties = "gpu_uuid,pid,used_gpu_memory,process_name"
-        answer = self._ask(f"--query-compute-apps={properties}", "--format=csv,noheader,nounits")
+        answer = self.ask(f"--query-compute-apps={properties}", "--format=csv,noheader,nounits")
         if answer.code != 0:
             return smi_parse.reason(answer.output or answer.errors)
         found: dict[str, tuple[GpuProcess, ...]] = {}

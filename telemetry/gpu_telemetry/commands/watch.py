@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Show it; with --once, 1 if nothing can be read."""
     view = View()
-    with monitor_of(options, host=HostReader()) as monitor:
+    with monitor_of(options, host=HostReader(at_most_every_seconds=_SETTLE_SECONDS / 2)) as monitor:
         if options.once:
             sample = settled(monitor)
             sys.stdout.write(view.draw(sample))
