@@ -72,12 +72,12 @@ def rules_of(files: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def write(files: dict[str, dict[str, Any]], folder: Path) -> None:
-    """Write the files as the cases want them: annotations have a test of their own."""
+def write(files: dict[str, dict[str, Any]], folder: Path, *, annotations: bool = False) -> None:
+    """Write the files as the cases want them: annotations have tests of their own."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         bare = copy.deepcopy(content)
-        for rule in rules_of({name: bare}):
+        for rule in rules_of({name: bare}) if not annotations else ():
             rule.pop("annotations", None)
         (folder / name).write_text(yaml.safe_dump(bare, sort_keys=False), encoding="utf-8")
 

@@ -119,6 +119,55 @@ def test_documentation_is_complete() -> None:
 
 @needs_promtool
 @pytest.mark.tools
+@pytest.mark.parametrize("case", driver.CASES, ids=lambda case: case.stem)
+def test_annotations_expand(case: Path, tmp_path: Path) -> None:
+    """The texts of all alerts that fire in a case come out without an error and without a hole."""
+    driver.write(driver.render(), tmp_path, annotations=True)
+    (outcome,) = driver.run_cases([case], tmp_path, dict([next(iter(TOOLS.items()))]))
+    texts = re.findall(r"Annotations:\{(.*)\}", outcome.output)
+    for wrong in ("error expanding template", "%!", "<no value>", "NaN"):
+        assert not [text for text in texts if wrong in text]
+
+
+@needs_promtool
+@pytest.mark.tools
+def test_waste_says_whether_memory_is_parked(tmp_path: Path) -> None:
+    """A mail about waste tells a notebook that holds memory from a GPU that was never used, and from not knowing."""
+    driver.write(driver.render(), tmp_path, annotations=True)
+    series = [
+        'ds01:allocation_utilization:ratio{host="h",gpu_slot="%s",container="c",user="ann",interface="docker"}',
+        'ds01_gpu_slot_info{host="h",gpu_slot="%s",gpu="%s",UUID="GPU-%s"}',
+    ]
+    inputs = [{"series": series[0] % slot, "values": "0x200"} for slot in "012"]
+    inputs += [{"series": series[1] % (slot, slot, slot), "values": "1x200"} for slot in "012"]
+    for slot, used in (("0", 8 << 30), ("1", 1 << 20)):
+        for what, value in (("used", used), ("total", 40 << 30)):
+            name = (
+                f'ds01:slot_memory_{what}:bytes{{host="h",gpu_slot="{slot}",gpu="{slot}",UUID="GPU-{slot}"}}'
+            )
+            inputs.append({"series": name, "values": f"{value}x200"})
+    case = tmp_path / "parked.yml"
+    test = {
+        "interval": "15s",
+        "input_series": inputs,
+        "alert_rule_test": [{"eval_time": "40m", "alertname": "DS01GPUWaste", "exp_alerts": []}],
+    }
+    case.write_text(
+        yaml.safe_dump(
+            {"rule_files": ["allocation.yml", "waste.yml"], "evaluation_interval": "15s", "tests": [test]}
+        ),
+        encoding="utf-8",
+    )
+    (outcome,) = driver.run_cases([case], tmp_path, dict([next(iter(TOOLS.items()))]))
+    texts = re.findall(r"Annotations:\{(.*)\}", outcome.output)
+    assert len(texts) == 3
+    assert "Memory is parked there: 8GiB, 20% of it." in texts[0]
+    assert "It is empty: 1MiB of memory used." in texts[1]
+    assert "How much memory is held is unknown." in texts[2]
+
+
+@needs_promtool
+@pytest.mark.tools
 @pytest.mark.parametrize("suite", TOOLS)
 def test_other_settings_give_rules_too(suite: str, tmp_path: Path) -> None:
     """Shortened windows, another host, no inventory and hardly any job still make rules that promtool accepts."""
