@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -97,10 +98,16 @@ class Allocations:
             )
         return self._folder / f"{name}.json"
 
+    def _make_folder(self) -> None:
+        if self._folder.is_dir():
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # The service and the allocator may be two users of one group: who may write above may write here.
+        self._folder.chmod(stat.S_IMODE(self._folder.parent.stat().st_mode))
+
     def _write(self, path: Path, allocation: Allocation) -> None:
         try:
-            # The service and the allocator may be two users of one group.
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o770)
+            self._make_folder()
             handle, temporary = tempfile.mkstemp(dir=self._folder)
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 os.fchmod(handle, 0o644)

@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 DEFAULT_INTERVAL_SECS = 10.0
 
+STOP_SECONDS = 5.0
+"""How long the end of a training waits for a reading that hangs in the driver."""
+
 
 class GpuMonitorCallback:
     """Samples the visible GPUs in a thread of its own while a training runs, and tells what Andon sees.
@@ -143,7 +146,7 @@ class GpuMonitorCallback:
         self._released.set()
         thread, self._thread = self._thread, None
         if thread is not None and thread is not threading.current_thread():
-            thread.join(self._interval + 5)
+            thread.join(STOP_SECONDS)
         if self._poster is not None:
             self._poster.close()
 

@@ -6,6 +6,7 @@ import signal
 import subprocess  # noqa: TID251 - the doors are for the programs, not for their tests.
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -345,6 +346,19 @@ def test_the_agent_serves_all_the_time_and_records_load(machine, tmp_path):
         assert "DCGM_FI_DEV_GPU_UTIL" in agent.metrics()
         agent.process.send_signal(signal.SIGTERM)
         assert agent.process.wait(SECONDS) == 0
+
+
+def test_the_agent_asks_for_the_password_of_its_settings(machine, tmp_path):
+    """An agent that the hook has started has no options of its own, and loopback is not private."""
+    secret = tmp_path / "password"
+    secret.write_text("secret\n")
+    environment = machine.environment | {"GPU_TELEMETRY_PASSWORD_FILE": str(secret)}
+    with Program(environment, tmp_path / "state") as agent:
+        wait_for(lambda: agent.said("serving on"))
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            agent.metrics()
+        with refused.value as answer:
+            assert answer.code == 401
 
 
 def test_a_killed_agent_is_taken_up_by_the_next(machine, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import stat
 import threading
 
 import pytest
@@ -79,6 +80,13 @@ def test_any_name_can_be_an_id(tmp_path_factory, name):
 def test_an_id_without_end_is_refused(hook, capsys, name):
     """No file could be named so."""
     assert hook("allocated", "--id", name)[0] == 2
+
+
+def test_who_may_write_the_state_may_tell_allocations(tmp_path):
+    """Allocator and service are two users of one group; the first to come must not shut the other out."""
+    tmp_path.chmod(0o2770)
+    Allocations(tmp_path).add("job")
+    assert stat.S_IMODE((tmp_path / "allocations").stat().st_mode) == 0o2770
 
 
 def test_many_at_once_are_all_counted(tmp_path):

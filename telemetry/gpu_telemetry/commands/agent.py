@@ -51,7 +51,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_state_option(parser)
     add_recording_options(parser)
     parser.set_defaults(
-        port=_variable("GPU_TELEMETRY_PORT", "9118"), interval=_variable("GPU_TELEMETRY_INTERVAL", "1s")
+        port=_variable("GPU_TELEMETRY_PORT", "9118"),
+        interval=_variable("GPU_TELEMETRY_INTERVAL", "1s"),
+        password_file=os.environ.get("GPU_TELEMETRY_PASSWORD_FILE") or None,
     )
     parser.add_argument(
         "--on",
