@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ds01_monitoring.commands.start import put_in_force, timeout_option, wait_until_ready
+from ds01_monitoring.commands.start import give_past, put_in_force, timeout_option, wait_until_ready
 from ds01_monitoring.commands.stop import demo_option
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def restart(app: App, service: str | None, demo: bool, timeout: float) -> None:
         deployment.write()
         step.result = f"restarted {service or 'everything'}"
     wait_until_ready(screen, deployment, timeout)
+    give_past(screen, stack)
 
 
 @click.command()
@@ -62,3 +63,4 @@ def update(app: App, demo: bool, timeout: float) -> None:
             deployment = stack.deployment()
             deployment.write()
             wait_until_ready(screen, deployment, timeout)
+            give_past(screen, stack)
