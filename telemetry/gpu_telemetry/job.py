@@ -45,13 +45,13 @@ class Job:
         self._adopt_orphans()
         targets = (sys.stdout.fileno(), sys.stderr.fileno())
         relays = [Relay(target, watch.feed) for target, watch in zip(targets, self._watches, strict=True)]
+        self._relays = relays
+        self._early: list[int] = []
+        self._process: command.Process | None = None
         # What we were started to ignore (nohup) the command ignores too.
         heard = [number for number in _FORWARDED if signal.getsignal(number) != signal.SIG_IGN]
         self._handlers = {number: signal.signal(number, self._forward) for number in heard}
         self._handlers[signal.SIGWINCH] = signal.signal(signal.SIGWINCH, self._resize)
-        self._relays = relays
-        self._early: list[int] = []
-        self._process: command.Process | None = None
         try:
             self._process = command.spawn(arguments, stdout=relays[0].child_end, stderr=relays[1].child_end)
         except BaseException:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess  # noqa: TID251 - the command is tested as a program.
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -113,6 +115,29 @@ def test_watch_goes_on_until_it_is_stopped(mig_driver: SimpleNamespace) -> None:
         process.send_signal(signal.SIGINT)
         process.stdout.read()
         assert process.wait(timeout=60) == 0
+
+
+def test_watch_on_a_terminal_gives_the_screen_back(mig_driver: SimpleNamespace) -> None:
+    """It draws on the terminal's other screen and leaves it when it ends."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, "watch", "--interval", "20ms"],
+        env=mig_driver.environment | {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"},
+        stdin=theirs,
+        stdout=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    while b"A100" not in shown:
+        shown += os.read(ours, 65536)
+    process.send_signal(signal.SIGTERM)
+    # A terminal whose other end is closed answers with an error.
+    with suppress(OSError):
+        while more := os.read(ours, 65536):
+            shown += more
+    assert process.wait(timeout=60) == 0
+    os.close(ours)
+    assert shown.count(b"\x1b[?1049h") == shown.count(b"\x1b[?1049l") == 1
 
 
 def test_watch_without_driver_says_so() -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
-import time
+import subprocess  # noqa: TID251 - a child to look for.
 from typing import TYPE_CHECKING
 
 from gpu_telemetry.processes import Owner, ProcessTable, ProcessTree, _login
@@ -96,13 +95,7 @@ def test_a_pid_that_is_used_again_is_another_process(tmp_path: Path) -> None:
 
 def test_the_real_tree_has_our_child() -> None:
     """On the machine's own procfs."""
-    child = os.fork()
-    if child == 0:
-        time.sleep(600)
-        os._exit(0)
-    try:
-        assert child in ProcessTree(os.getpid())
+    with subprocess.Popen(["sleep", "600"]) as child:
+        assert child.pid in ProcessTree(os.getpid())
         assert os.getppid() not in ProcessTree(os.getpid())
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        child.kill()
