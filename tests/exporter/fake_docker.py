@@ -40,7 +40,7 @@ class FakeDocker:
         self.calls = []
         self.broken = None
         self._listeners = []
-        self._hanging = threading.Event()
+        self._ending = threading.Event()
 
     @property
     def host(self):
@@ -60,7 +60,7 @@ class FakeDocker:
     def running(self):
         """Serve until the block ends; a socket file that is there is replaced."""
         self.path.unlink(missing_ok=True)
-        self._hanging.clear()
+        self._ending.clear()
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -86,18 +86,18 @@ class FakeDocker:
             try:
                 yield self
             finally:
-                self._hanging.set()
-                for listener in list(self._listeners):
-                    listener.put(None)
                 server.shutdown()
                 thread.join()
+                self._ending.set()
+                for listener in list(self._listeners):
+                    listener.put(None)
 
     def answer(self, handler):
         """Answer one request."""
         path = urlsplit(handler.path).path
         self.calls.append(path)
         if self.broken == "hang":
-            self._hanging.wait()
+            self._ending.wait()
             return
         if self.broken is not None:
             self._send(handler, 200, self.broken)
@@ -119,6 +119,8 @@ class FakeDocker:
         handler.wfile.flush()
         mine = queue.SimpleQueue()
         self._listeners.append(mine)
+        if self._ending.is_set():  # it was accepted in the last moment
+            mine.put(None)
         while (event := mine.get()) is not None:
             handler.wfile.write(event)
         self._listeners.remove(mine)
