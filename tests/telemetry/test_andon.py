@@ -4,6 +4,8 @@ import json
 from datetime import datetime, timezone
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gpu_telemetry import AlertConfig, AndonSystem, GpuMetrics, MockGpuBackend
 from gpu_telemetry.andon import GpuIdle, MemoryPressure, PowerLimit, Severities, ThermalThrottling
@@ -113,6 +115,28 @@ def test_hysteresis_keeps_a_value_at_its_threshold_from_flapping(clock):
     for percent in (91, 89, 91, 86, 91, 84):
         andon.check([gpu(memory_used_bytes=percent, memory_total_bytes=100)])
     assert [alert.resolved for alert in told] == [False, True]
+
+
+@given(
+    readings=st.lists(
+        st.tuples(st.none() | st.integers(0, 120), st.none() | st.sampled_from([0, HW_THERMAL]))
+    ),
+    source=st.sampled_from(["auto", "either"]),
+    for_secs=st.sampled_from([0, 15]),
+)
+def test_firing_and_resolving_alternate_and_unknown_does_neither(readings, source, for_secs):
+    """Whatever the readings do, each end has its beginning, and nothing happens at an unknown reading."""
+    clock, told = Clock(), []
+    config = AlertConfig(thermal_source=source, thermal_for_secs=for_secs, throttle_clear_secs=15)
+    andon = AndonSystem(config, clock=clock).on_alert(told.append).on_resolved(told.append)
+    for temperature, mask in readings:
+        before = len(told)
+        andon.check([gpu(temperature_celsius=temperature, throttle_mask=mask)])
+        if temperature is None and mask is None:
+            assert len(told) == before
+        assert len(andon.active) == len(told) % 2
+        clock.now += 10
+    assert [alert.resolved for alert in told] == [bool(number % 2) for number in range(len(told))]
 
 
 def test_a_condition_must_last_before_it_is_an_alert(clock):
