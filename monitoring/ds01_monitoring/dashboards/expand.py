@@ -22,6 +22,7 @@ TAG = "ds01"
 SCHEMA_VERSION = 42
 """Of Grafana 13; 9.3 (schema 37) takes a newer one as it is, tried."""
 GRID = 24
+OWN = ', user="$user"'
 MAINTENANCE_TAGS = ["ds01", "maintenance"]
 """What `monitoring-manage maintenance` marks its annotations with."""
 DASHBOARD_KEYS = ("uid", "title", "description", "range", "refresh", "variables", "rows", "raw")
@@ -165,7 +166,7 @@ def _links() -> dict[str, Any]:
 
 def _annotations(own: bool) -> list[dict[str, Any]]:
     """Alerts of the servers shown (of one user where the dashboard is about one) and maintenance."""
-    whose = ', user="$user"' if own else ""
+    which = f'host=~"$host", severity=~"warning|critical"{OWN if own else ""}'
     return [
         {
             "name": "Alerts",
@@ -173,12 +174,13 @@ def _annotations(own: bool) -> list[dict[str, Any]]:
             "enable": True,
             "hide": False,
             "iconColor": "red",
-            "expr": f'ALERTS{{alertstate="firing", severity=~"warning|critical", host=~"$host"{whose}}}',
+            # One mark where an alert began: Grafana draws one for each step where its steps grow beyond `step`.
+            "expr": f'1000 * ALERTS_FOR_STATE{{{which}}} and ignoring (alertstate) ALERTS{{alertstate="firing", {which}}}',
             "step": "60s",
             "titleFormat": "{{alertname}}",
             "textFormat": "{{host}} {{gpu_slot}} {{gpu}} {{user}} {{container}}",
             "tagKeys": "severity",
-            "useValueForTime": False,
+            "useValueForTime": True,
         },
         {
             "name": "Maintenance",

@@ -40,6 +40,10 @@ REQUIRED = ("description", "query", "novalue")
 STEP = "30s"
 """Shortest step of a query: how often the rules are evaluated."""
 
+FINEST = 11_000
+"""Grafana sets an instant query's time back to a multiple of range / points: up to minutes for a narrow panel. So many
+points as Prometheus allows make that seconds."""
+
 _LAST = {"calcs": ["lastNotNull"], "fields": "", "values": False}
 _STAT = {
     "colorMode": "value",
@@ -110,7 +114,7 @@ _WORDS = (
     },
 )  # fmt: skip
 _TABLE = {"cellHeight": "sm", "frameIndex": 0, "showHeader": True}
-_CELLS = {"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False, "minWidth": 60}
+_CELLS = {"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False, "minWidth": 100}
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,8 @@ def panel(node: Node, number: int, grid: dict[str, int]) -> dict[str, Any]:
     if "query" in keys:
         made["targets"] = targets(keys, kind)
         made["interval"] = kind.step
+        if kind.instant:
+            made["maxDataPoints"] = FINEST
     if kind.transformations:
         made["transformations"] = copy.deepcopy(list(kind.transformations))
     if "columns" in keys:
