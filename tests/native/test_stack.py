@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from ds01_monitoring import context as contexts
 from ds01_monitoring import deployment, detect, stack
 from ds01_monitoring.config import Settings
 from ds01_monitoring.detect import Found
 from ds01_monitoring.errors import UserError
 from ds01_monitoring.paths import StateDir
+from ds01_monitoring.templates import Templates
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,3 +91,15 @@ def test_a_torn_record_is_no_crash(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match="not a record"):
         deployment.find(state, demo=False)
+
+
+def test_grafana_asks_for_passwords_that_no_process_list_shows(tmp_path: Path) -> None:
+    """Its settings name the files: Grafana itself reads `$__file{…}`, and only its container image `…__FILE`."""
+    context = contexts.resolve(Settings(), StateDir(tmp_path), runtime="native", hardware="none")
+    with_grafana = replace(context, jobs=(*context.jobs, "grafana"))
+
+    text = Templates().render("monitoring/supervisord.conf.j2", with_grafana.variables())
+
+    assert f'GF_SECURITY_ADMIN_PASSWORD="$__file{{{tmp_path}/secrets/grafana_admin_password}}"' in text
+    assert 'GF_METRICS_BASIC_AUTH_PASSWORD="$__file{%(ENV_DS01_STATE)s/secrets/http_password}"' in text
+    assert "__FILE" not in text
