@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ds01_exporter")
 
+LONGEST = 500
+"""Characters of a message: a key of a broken file may have millions."""
+
 
 class CollectorError(Exception):
     """A source cannot be read.
@@ -27,9 +30,15 @@ class CollectorError(Exception):
     """
 
     def __init__(self, problem: str, detail: str = "") -> None:
-        super().__init__(problem, detail)
-        self.problem = problem
-        self.detail = detail
+        self.problem = _one_line(problem)
+        self.detail = _one_line(detail)
+        super().__init__(self.problem, self.detail)
+
+
+def _one_line(text: str) -> str:
+    """Foreign text that can neither forge a line of the log nor break its encoding, at most LONGEST characters."""
+    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[:LONGEST])
+    return shown if len(text) <= LONGEST else f"{shown}…"
 
 
 class Health:

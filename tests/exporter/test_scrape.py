@@ -189,6 +189,16 @@ def test_a_bad_state_file_fails_its_collector_only(site, scrape, bad, caplog):
     assert len([record for record in caplog.records if record.getMessage().startswith("state:")]) == 1
 
 
+def test_a_key_cannot_forge_a_line_of_the_log(site, scrape, caplog):
+    """What a broken file says is logged on one line, without what no encoding has, and not at any length."""
+    site.write_state({"gpus": {"0\nWARNING all is well\ud800" + "x" * 10_000: 7}})
+
+    assert scrape().success("state") == 0
+    (line,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("state:")]
+    assert r"0\nWARNING all is well\ud800xxx" in line
+    assert len(line) < 600
+
+
 def test_a_huge_state_file_is_not_read(site, scrape, caplog):
     """100 MB are refused without reading them."""
     with site.state_file.open("wb") as file:
