@@ -80,7 +80,8 @@ class Recording:
         """Lines with their end; what is cut off at the end is counted instead."""
         try:
             for line in file:
-                if line.endswith("\n"):
+                # A power cut leaves blocks of zeros where lines were not yet on the disk.
+                if line.endswith("\n") and "\0" not in line:
                     yield line
                 else:
                     self.torn_lines += 1

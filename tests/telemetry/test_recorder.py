@@ -225,6 +225,19 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path, form: str) -> None:
         assert (len(read.rows), read.torn_lines) == (2, 1)
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_power_cut_costs_only_what_was_not_on_the_disk(tmp_path: Path, form: str) -> None:
+    """Zeros in the middle or at the end are no lines; what is around them is read."""
+    recorder = Recorder(tmp_path, form)
+    for _ in range(3):
+        recorder.write(sample())
+    recorder.close()
+    head, first, second, third = recorder.path.read_bytes().splitlines(keepends=True)
+    recorder.path.write_bytes(head + first + b"\0" * len(second) + third + first + b"\0" * 4096)
+    recording = Recording(recorder.path)
+    assert (len(recording.rows), recording.torn_lines) == (2, 2)
+
+
 def test_a_compressed_file_that_was_cut_off_is_read_up_to_the_cut(tmp_path: Path) -> None:
     """A copy that broke off still gives its first lines."""
     recorder = Recorder(tmp_path)
@@ -236,7 +249,7 @@ def test_a_compressed_file_that_was_cut_off_is_read_up_to_the_cut(tmp_path: Path
     assert 0 < len(Recording(cut).rows) < 500
 
 
-@pytest.mark.parametrize("text", ["time,power\n1,2\n", '{"schema": "x"}\n{"a": 1}\n', "\x00\x01\n", "[1]\n"])
+@pytest.mark.parametrize("text", ["time,power\n1,2\n", '{"schema": "x"}\n{"a": 1}\n', "PK\x03\x04\n", "[1]\n"])
 def test_a_foreign_file_is_refused(tmp_path: Path, text: str) -> None:
     """A file that is no recording is an error with its name, no empty summary."""
     file = tmp_path / "foreign.csv"
