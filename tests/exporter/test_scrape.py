@@ -193,7 +193,7 @@ def test_a_key_cannot_forge_a_line_of_the_log(site, scrape, caplog):
     """What a broken file says is logged on one line, without what no encoding has, and not at any length."""
     site.write_state({"gpus": {"0\nWARNING all is well\ud800" + "x" * 10_000: 7}})
 
-    assert scrape().success("state") == 0
+    assert scrape(site.exporter()).success("state") == 0
     (line,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("state:")]
     assert r"0\nWARNING all is well\ud800xxx" in line
     assert len(line) < 600
