@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gpu_telemetry.devices import Topology
+from gpu_telemetry.reader import Recording
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,6 +154,18 @@ def test_only_visible_devices_are_shown(mig_driver: SimpleNamespace) -> None:
     one = call("watch", "--once", env=environment).stdout
     assert "3g.20gb" not in one
     assert "3g.20gb" in call("watch", "--once", "--all-devices", env=environment).stdout
+
+
+@pytest.mark.parametrize("backend", ["auto", "nvml"])
+def test_pcie_is_measured_on_request(fake_driver: SimpleNamespace, tmp_path: Path, backend: str) -> None:
+    """A card without byte counters is asked for 20 ms in each direction only where that is wanted."""
+    fake_driver.write(fake_driver.card(0, nvmlDeviceGetPcieThroughput=2))
+    options = ("--backend", backend, "--interval", "20ms", "--duration", "20ms")
+    for name, extra in (("without", ()), ("with", ("--pcie-throughput",))):
+        call("record", "--out", str(tmp_path / name), *options, *extra, env=fake_driver.environment)
+    (without,), (wanted,) = ((tmp_path / name).iterdir() for name in ("without", "with"))
+    assert "not_sampled=pcie_tx_bytes_per_second pcie_rx_bytes_per_second" in without.read_text()
+    assert Recording(wanted).rows[0]["pcie_tx_bytes_per_second"] == 2000
 
 
 @pytest.mark.parametrize(

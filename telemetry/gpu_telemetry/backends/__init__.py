@@ -52,22 +52,23 @@ class Backend(Protocol):
         """Let go of the driver."""
 
 
-def create(name: str) -> Backend:
+def create(name: str, *, pcie_throughput: bool = False) -> Backend:
     """The backend of that name.
 
     Args:
         name: "auto" (NVML where it answers, else nvidia-smi), "nvml", "smi" or "simulated".
+        pcie_throughput: By NVML, measure the PCIe rates of cards without byte counters: 40 ms for each sample of each.
 
     Raises:
         TelemetryError: There is no such backend.
     """
     # Each is imported where it is chosen: a simulated GPU needs no NVML.
     if name == "auto":
-        return AutoBackend()
+        return AutoBackend(pcie_throughput=pcie_throughput)
     if name == "nvml":
         from gpu_telemetry.backends.nvml import NvmlBackend  # noqa: PLC0415
 
-        return NvmlBackend()
+        return NvmlBackend(pcie_throughput=pcie_throughput)
     if name == "smi":
         from gpu_telemetry.backends.smi import SmiBackend  # noqa: PLC0415
 
@@ -85,13 +86,14 @@ class AutoBackend:
     While neither does, both are asked again after 1 s, then 2, 4, … up to 60 s: nvidia-smi takes long to fail.
 
     Args:
+        pcie_throughput: See `create`.
         clock: A monotonic clock in seconds.
     """
 
     simulated = False
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._candidates = [create("nvml"), create("smi")]
+    def __init__(self, *, pcie_throughput: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        self._candidates = [create("nvml", pcie_throughput=pcie_throughput), create("smi")]
         self._chosen: Backend | None = None
         self._clock = clock
         self._refusal: BackendUnavailable | None = None

@@ -24,6 +24,11 @@ def add_backend_options(parser: argparse.ArgumentParser) -> None:
         help="where readings come from (default: auto = NVML, else nvidia-smi); simulated readings are marked as such",
     )
     parser.add_argument(
+        "--pcie-throughput",
+        action="store_true",
+        help="measure the PCIe rates of cards that do not count bytes, which takes 40 ms for each of them",
+    )
+    parser.add_argument(
         "--all-devices",
         action="store_true",
         help="every device of the machine, whatever CUDA_VISIBLE_DEVICES says",
@@ -32,7 +37,8 @@ def add_backend_options(parser: argparse.ArgumentParser) -> None:
 
 def monitor_of(options: argparse.Namespace, *, host: HostReader | None = None) -> GpuMonitor:
     """The monitor that the options of `add_backend_options` ask for."""
-    return GpuMonitor(options.backend, environ={} if options.all_devices else None, host=host)
+    backend = backends.create(options.backend, pcie_throughput=options.pcie_throughput)
+    return GpuMonitor(backend, environ={} if options.all_devices else None, host=host)
 
 
 def interval(text: str) -> float:
