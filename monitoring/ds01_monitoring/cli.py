@@ -30,6 +30,7 @@ COMMANDS = {
     "maintenance": "silence:maintenance",
     "reload": "reload:reload",
     "render": "render:render",
+    "report": "report:report",
     "restart": "restart:restart",
     "silence": "silence:silence",
     "silences": "silence:silences",

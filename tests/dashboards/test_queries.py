@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.dashboards import server
 
+from ds01_monitoring import efficiency
+from ds01_monitoring.api import Prometheus
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -168,6 +171,21 @@ def test_hours_are_given_out_once(lively: server.Watched, dashboards: dict[str, 
     (total,) = lively.vector(filled(held["targets"][0]["expr"]))
 
     assert 0 < float(total["value"][1]) <= 4 * (RANGE + 60) / 3600
+
+
+def test_the_report_agrees_with_the_dashboard(lively: server.Watched, dashboards: dict[str, Any]) -> None:
+    """`monitoring-manage report` and the efficiency report count the same hours."""
+    held = next(
+        panel for panel in dashboards["ds01-efficiency"]["panels"] if panel["title"] == "GPU-hours held"
+    )
+    (total,) = lively.vector(filled(held["targets"][0]["expr"]))
+    found = efficiency.read(Prometheus("Prometheus", lively.url), now=time.time(), since=RANGE)
+
+    assert sum(line.held_hours for line in found.users) == pytest.approx(float(total["value"][1]), rel=0.05)
+    assert sum(line.held_hours for line in found.slots) == pytest.approx(float(total["value"][1]), rel=0.05)
+    assert next(
+        line for line in found.users if line.name == server.WASTER["user"]
+    ).share_wasted == pytest.approx(1, abs=0.1)
 
 
 def test_every_variable_has_values(lively: server.Watched, dashboards: dict[str, Any]) -> None:

@@ -1,0 +1,137 @@
+"""The efficiency report: GPU-hours held, used and wasted by users and slots, and waste by day, from the recorded series.
+
+The figures are those of the dashboard DS01 Efficiency Report: shares of GPUs are recorded once a minute, so that sixty
+samples of 1 are one GPU-hour. held = used + wasted + the time without telemetry.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ds01_monitoring.api import Prometheus
+
+DAY = 86400
+TIMEOUT = 60.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one user or slot stands for in the time of the report.
+
+    Attributes:
+        name: The user's name, or the slot with its server (`gpu01/1.0`).
+        held_hours: GPU-hours held; one whole GPU for an hour is 1.
+        used_hours: Of those, at or above the waste line; None without telemetry.
+        wasted_hours: Of those, under the waste line; None without telemetry.
+        energy_kwh: Energy of the share that was held; None where it is not known.
+    """
+
+    name: str
+    held_hours: float
+    used_hours: float | None = None
+    wasted_hours: float | None = None
+    energy_kwh: float | None = None
+
+    @property
+    def share_wasted(self) -> float | None:
+        """Wasted out of what was measured, 0 to 1; None where nothing was."""
+        if self.used_hours is None or self.wasted_hours is None or self.used_hours + self.wasted_hours == 0:
+            return None
+        return self.wasted_hours / (self.used_hours + self.wasted_hours)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The figures of a time span.
+
+    Attributes:
+        start: Its begin (UTC).
+        end: Its end (UTC).
+        users: The most wasteful first.
+        slots: By name; empty in the report of one user.
+        days: Hours used and wasted by day (UTC).
+    """
+
+    start: dt.datetime
+    end: dt.datetime
+    users: list[Line]
+    slots: list[Line]
+    days: dict[dt.date, tuple[float, float]]
+
+
+def read(server: Prometheus, *, now: float, since: int, user: str | None = None) -> Report:
+    """Ask Prometheus for the last `since` seconds before the Unix time `now`; `user` narrows it to one person.
+
+    Raises:
+        UserError: Prometheus does not answer.
+    """
+    span = _Span(server, now, since, "" if user is None else f", user={quoted(user)}")
+    slots = span.lines("allocation", ("host", "gpu_slot")) if user is None else []
+    return Report(
+        start=_moment(now - since),
+        end=_moment(now),
+        users=sorted(span.lines("user", ("user",)), key=lambda line: (-(line.wasted_hours or 0), line.name)),
+        slots=sorted(slots, key=lambda line: line.name),
+        days=span.days(),
+    )
+
+
+def quoted(text: str) -> str:
+    """A PromQL string that stands for exactly this text."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+@dataclass(frozen=True)
+class _Span:
+    """The time of a report, and whom it is about (`wanted`: matchers to add)."""
+
+    server: Prometheus
+    now: float
+    since: int
+    wanted: str
+
+    def lines(self, level: str, by: tuple[str, ...]) -> list[Line]:
+        """A line for each value of the labels `by`."""
+        hours = {
+            what: self._sums(f"ds01:{level}_{what}:gpus", by, 1 / 60) for what in ("held", "used", "wasted")
+        }
+        energy = self._sums(f"ds01:{level}_power:watts", by, 1 / 60e3)
+        return [
+            Line(name, held, hours["used"].get(name), hours["wasted"].get(name), energy.get(name))
+            for name, held in hours["held"].items()
+        ]
+
+    def days(self) -> dict[dt.date, tuple[float, float]]:
+        """Used and wasted; a day is asked for at the midnight that ends it, and the first one counts from `since` on."""
+        first, last = (self.now - self.since) // DAY, self.now // DAY
+        found: dict[dt.date, tuple[float, float]] = {}
+        for day in range(int(first), int(last) + 1):
+            end = min((day + 1) * DAY, self.now)
+            length = int(end - max(day * DAY, self.now - self.since))
+            if length <= 0:
+                continue
+            hours = [self._total(f"ds01:user_{what}:gpus", length, end) for what in ("used", "wasted")]
+            found[_moment(day * DAY).date()] = (hours[0], hours[1])
+        return found if any(used or wasted for used, wasted in found.values()) else {}
+
+    def _sums(self, series: str, by: tuple[str, ...], factor: float) -> dict[str, float]:
+        query = f"sum by ({', '.join(by)}) (sum_over_time({self._selector(series)}[{self.since}s]))"
+        return {
+            "/".join(one["metric"].get(label, "") for label in by): float(one["value"][1]) * factor
+            for one in self.server.query(query, at=self.now, timeout=TIMEOUT)
+        }
+
+    def _total(self, series: str, seconds: int, end: float) -> float:
+        query = f"sum(sum_over_time({self._selector(series)}[{seconds}s])) / 60"
+        return sum(float(one["value"][1]) for one in self.server.query(query, at=end, timeout=TIMEOUT))
+
+    def _selector(self, series: str) -> str:
+        return f'{series}{{host!=""{self.wanted}}}'
+
+
+def _moment(seconds: float) -> dt.datetime:
+    return dt.datetime.fromtimestamp(seconds, dt.timezone.utc)

@@ -1,0 +1,143 @@
+"""The efficiency report: its figures, and its four forms."""
+
+import csv
+import datetime as dt
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import click.testing
+import pytest
+
+from ds01_monitoring import efficiency, efficiency_formats
+from ds01_monitoring.commands import report as command
+from ds01_monitoring.efficiency import Line, Report
+
+NOW = dt.datetime(2026, 3, 4, 12, tzinfo=dt.timezone.utc)
+EVIL = '<script>alert("[bold]&")</script>'
+REPORT = Report(
+    start=NOW - dt.timedelta(days=7),
+    end=NOW,
+    users=[Line("ann", 10, 2, 7, 3.25), Line(EVIL, 4, None, None, None), Line("bob", 1, 1, 0, 0.5)],
+    slots=[Line("gpu01/0", 14, 3, 7, 3.75)],
+    days={dt.date(2026, 3, 3): (1, 4), dt.date(2026, 3, 4): (2, 3)},
+)
+
+
+class Answers:
+    """Stands for Prometheus: remembers what it was asked, answers by the series in the query."""
+
+    def __init__(self, **values):
+        self.values = values
+        self.asked = []
+
+    def query(self, expression, *, at, timeout):
+        """One series for each value whose name is in the query."""
+        self.asked.append(expression)
+        name = re.search(r"ds01:(\w+):", expression)[1]
+        return [{"metric": labels, "value": [at, str(value)]} for labels, value in self.values.get(name, [])]
+
+
+def test_minutes_become_hours_and_watts_energy():
+    """60 recorded minutes are an hour, a kilowatt for an hour is a kilowatt-hour, and nothing known stays unknown."""
+    ann, bob = {"user": "ann"}, {"user": "bob"}
+    server = Answers(
+        user_held=[(ann, 600), (bob, 60)],
+        user_used=[(ann, 120)],
+        user_wasted=[(ann, 420)],
+        user_power=[(ann, 60000)],
+    )
+
+    found = efficiency.read(server, now=NOW.timestamp(), since=86400)
+
+    assert found.users == [Line("ann", 10, 2, 7, 1), Line("bob", 1, None, None, None)]
+
+
+def test_a_user_is_asked_for_literally():
+    """A name is put into the query as text, whatever stands in it."""
+    server = Answers()
+    efficiency.read(server, now=NOW.timestamp(), since=86400, user='a"b\\c')
+
+    assert all('user="a\\"b\\\\c"' in query for query in server.asked)
+
+
+def test_days_cover_exactly_the_span():
+    """The first day begins with the span and the last one ends with it."""
+    server = Answers(user_wasted=[({}, 60)])
+    found = efficiency.read(server, now=NOW.timestamp(), since=36 * 3600)
+    lengths = [
+        int(match[1]) for query in server.asked if (match := re.search(r"wasted.*\[(\d+)s\]\)\) / 60", query))
+    ]
+
+    assert list(found.days) == [dt.date(2026, 3, 3), dt.date(2026, 3, 4)]
+    assert lengths == [24 * 3600, 12 * 3600]
+
+
+@pytest.mark.parametrize(
+    ("line", "share"), [(Line("a", 9, 2, 6), 0.75), (Line("a", 9), None), (Line("a", 0, 0, 0), None)]
+)
+def test_share_wasted(line, share):
+    """The share counts what was measured; without a measurement there is none."""
+    assert line.share_wasted == share
+
+
+def test_json_has_null_for_unknown():
+    """JSON holds every figure, null where nothing is known."""
+    document = json.loads(efficiency_formats.as_json(REPORT))
+
+    assert document["users"][0]["wasted_hours"] == 7
+    assert document["users"][1]["used_hours"] is None
+    assert document["days"][1] == {"day": "2026-03-04", "used_hours": 2, "wasted_hours": 3}
+
+
+def test_csv_reads_back():
+    """CSV has users and slots, empty where nothing is known, and any name survives it."""
+    rows = list(csv.DictReader(io.StringIO(efficiency_formats.as_csv(REPORT))))
+
+    assert [(row["kind"], row["name"]) for row in rows] == [
+        ("user", "ann"), ("user", EVIL), ("user", "bob"), ("slot", "gpu01/0"),
+    ]  # fmt: skip
+    assert rows[1]["used_hours"] == ""
+
+
+class Tags(HTMLParser):
+    """Collects the tags of a page and the addresses it points to."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags = set()
+        self.addresses = set()
+
+    def handle_starttag(self, tag, attrs):
+        """One tag."""
+        self.tags.add(tag)
+        self.addresses |= {value for name, value in attrs if name in {"src", "href", "xlink:href"}}
+
+
+def test_the_page_needs_nothing_else_and_runs_nothing():
+    """The page has its charts inside, no script, no address to load, and foreign names stay text."""
+    page = efficiency_formats.as_html(REPORT, site="<b>Lab</b>")
+    seen = Tags()
+    seen.feed(page)
+
+    assert "svg" in seen.tags
+    assert not seen.tags & {"script", "b", "img", "link", "iframe"}
+    assert not seen.addresses
+    assert "&lt;script&gt;" in page
+
+
+def test_an_empty_report_says_so():
+    """Without a holder the page has no empty charts but a sentence."""
+    page = efficiency_formats.as_html(Report(NOW, NOW, [], [], {}), site="Lab")
+
+    assert "Nobody held a GPU" in page
+    assert "<svg" not in page
+
+
+def test_a_span_must_be_one():
+    """The command refuses a time span of nothing."""
+    result = click.testing.CliRunner().invoke(command.report, ["--since", "0d"])
+
+    assert result.exit_code == 2
+    assert "longer than zero" in result.output
