@@ -56,8 +56,9 @@ class Programs:
 
 
 def backfill(world: World, span: Span, data: Path, rules: Sequence[Path], programs: Programs) -> None:
-    """Fill `data` with the blocks of `span`, scraped series first; nothing where there are blocks already.
+    """Fill `data` with the blocks of `span`; nothing where there are blocks already.
 
+    All blocks are put there at the end, so that one that is cut short leaves nothing and can be done again.
     Raises DemoError.
     """
     planned = levels(rules)
@@ -68,16 +69,18 @@ def backfill(world: World, span: Span, data: Path, rules: Sequence[Path], progra
     # Beside the data, so that blocks can be linked instead of copied.
     with tempfile.TemporaryDirectory(prefix=".ds01-demo-", dir=data.parent) as folder:
         scratch = Path(folder)
-        text, private = scratch / "scraped.om", scratch / "data"
+        text, private, finished = scratch / "scraped.om", scratch / "data", scratch / "finished"
+        finished.mkdir()
         write(world, span, text)
         _make_blocks(programs, text, private)
         text.unlink()
-        log.info("scraped series: %d blocks", deliver(private, data))
+        log.info("scraped series: %d blocks", deliver(private, finished))
         recorded = [_record(level, number, span, programs, scratch) for number, level in enumerate(planned)]
         if recorded:
             _join(recorded, text)
             _make_blocks(programs, text, scratch / "recorded")
-            log.info("recorded series: %d blocks", deliver(scratch / "recorded", data))
+            log.info("recorded series: %d blocks", deliver(scratch / "recorded", finished))
+        deliver(finished, data)
 
 
 def _make_blocks(programs: Programs, text: Path, target: Path) -> None:

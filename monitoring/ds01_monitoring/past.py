@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 from ds01_monitoring.runtime.binaries import find
@@ -24,6 +25,8 @@ def begin(context: Context, search_path: str) -> bool:
     supervisor = Supervisor(context.state)
     if any(data.glob("*/meta.json")) or supervisor.alive(NAME) or promtool is None or prometheus is None:
         return False
+    for scratch in context.state.data.glob(".ds01-demo-*"):  # Of one that was cut short.
+        shutil.rmtree(scratch, ignore_errors=True)
     rules = sorted((context.state.current / "prometheus" / "rules").glob("*.yml"))
     targets = [f"--target={job}={context.addresses[job]}" for job in context.jobs]
     # Nice: the services, and whoever trains here, come first.
