@@ -47,26 +47,36 @@ WHOLE = {
 
 
 def slots() -> Iterator[tuple[str, str, int, int, bool]]:
-    """Host, UUID, GPU index, instance and whether it is busy, for each slice."""
+    """Host, UUID, GPU index, instance and whether it is busy, for each slice; nobody uses what nobody holds."""
     chosen = random.Random(1)
+    held = set(taken())
     for host in range(HOSTS):
         for gpu in range(GPUS):
             for instance in range(SLICES):
-                yield f"h{host:03}", f"GPU-{host:03}-{gpu}", gpu, instance, chosen.random() > IDLE
+                place = (host * GPUS + gpu) * SLICES + instance
+                yield (
+                    f"h{host:03}",
+                    f"GPU-{host:03}-{gpu}",
+                    gpu,
+                    instance,
+                    place in held and chosen.random() > IDLE,
+                )
+
+
+def taken() -> list[int]:
+    """The numbers of the slots that are held."""
+    return random.Random(2).sample(range(HOSTS * GPUS * SLICES), ALLOCATIONS)
 
 
 def holders() -> list[tuple[int, str]]:
     """Labels of each allocation, with the number of its slot."""
-    held = random.Random(2).sample(range(HOSTS * GPUS * SLICES), ALLOCATIONS)
     rows = list(slots())
-    return [
-        (
-            index,
-            f'host="{rows[index][0]}",gpu_slot="{rows[index][2]}.{rows[index][3]}",container="c{number}",'
-            f'user="u{number % USERS}",interface="docker"',
-        )
-        for number, index in enumerate(held)
-    ]
+    found = []
+    for number, index in enumerate(taken()):
+        host, _, gpu, instance, _ = rows[index]
+        slot = f'host="{host}",gpu_slot="{gpu}.{instance}"'
+        found.append((index, f'{slot},container="c{number}",user="u{number % USERS}",interface="docker"'))
+    return found
 
 
 def page() -> bytes:

@@ -161,8 +161,8 @@ def test_waste_says_whether_memory_is_parked(tmp_path: Path) -> None:
     (outcome,) = driver.run_cases([case], tmp_path, dict([next(iter(TOOLS.items()))]))
     texts = re.findall(r"Annotations:\{(.*)\}", outcome.output)
     assert len(texts) == 3
-    assert "Memory is parked there: 8GiB, 20% of it." in texts[0]
-    assert "It is empty: 1MiB of memory used." in texts[1]
+    assert "Memory is parked there: 20% of it." in texts[0]
+    assert "It is empty: 0.002441% of its memory used." in texts[1]
     assert "How much memory is held is unknown." in texts[2]
 
 
