@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -17,14 +19,17 @@ if TYPE_CHECKING:
     from ds01_monitoring.cli import App
     from ds01_monitoring.health import Health
     from ds01_monitoring.screen import Screen
+    from ds01_monitoring.watch import View
 
-WATCH_SECONDS = 2
+WATCH_SECONDS = 5
+TROUBLES = 3
+"""Failed checks that the live view names; the plain status has all of them."""
 
 
 @click.command()
 @click.option("--quiet", is_flag=True, help="Print nothing; the exit code says it all.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-@click.option("--watch", is_flag=True, help="Look again every 2 s until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Every slot and alert, live, until Ctrl-C.")
 @demo_option
 @click.pass_obj
 def status(app: App, quiet: bool, as_json: bool, watch: bool, demo: bool) -> None:
@@ -88,16 +93,48 @@ def _show(examined: list[Health]) -> None:
 
 
 def _watch(app: App, *, demo: bool) -> None:
-    from rich.console import Group  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
     from rich.live import Live  # noqa: PLC0415
 
-    from ds01_monitoring.screen import Screen  # noqa: PLC0415
-
-    screen = Screen()
-    with suppress(KeyboardInterrupt), Live(console=screen.console, auto_refresh=False) as live:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="replace"
+        )  # A foreign name in a terminal without UTF-8 is no reason to end.
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        raise click.UsageError("--watch needs a terminal; --json is for programs")
+    with suppress(KeyboardInterrupt), Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(Group(*(table(screen, health) for health in look(app, demo=demo))), refresh=True)
+            live.update(_view(app, demo=demo), refresh=True)
             time.sleep(WATCH_SECONDS)
+
+
+def _view(app: App, *, demo: bool) -> View:
+    """The first stack that runs here, the real one before the demo."""
+    from rich.text import Text  # noqa: PLC0415
+
+    from ds01_monitoring import api, board, deployment  # noqa: PLC0415
+    from ds01_monitoring.errors import UserError  # noqa: PLC0415
+    from ds01_monitoring.watch import View  # noqa: PLC0415
+
+    limits, seen = app.settings.alerts, None
+    examined = look(app, demo=demo)
+    headline = (
+        Text.from_markup(_headline(examined[0])) if examined else Text("nothing runs here", style="red")
+    )
+    trouble = [f"{check.name}: {check.detail}" for health in examined[:1] for check in health.failed]
+    try:
+        server = api.prometheus(deployment.one(app.state, demo=demo))
+        seen = board.read(server, now=time.time(), below=limits.gpu_waste.below)
+    except UserError as error:
+        trouble = [str(error)]
+    return View(
+        seen,
+        headline=headline,
+        trouble="\n".join(trouble[:TROUBLES]),
+        below=limits.gpu_waste.below,
+        warm=(limits.gpu_temperature.warning, limits.gpu_temperature.critical),
+    )
 
 
 def table(screen: Screen, health: Health) -> RenderableType:
