@@ -92,7 +92,10 @@ def _make_blocks(programs: Programs, text: Path, target: Path) -> None:
 def _record(level: list[Rule], number: int, span: Span, programs: Programs, scratch: Path) -> Path:
     """Evaluate a level on the private server's data and add the result to them; the text of the result."""
     text = scratch / f"level-{number}.om"
-    with private_server(programs.prometheus, scratch) as url, text.open("w", encoding="utf-8") as out:
+    with (
+        private_server(programs.prometheus, scratch, span.step) as url,
+        text.open("w", encoding="utf-8") as out,
+    ):
         for rule in level:
             out.writelines(evaluated(rule, span, url))
         out.write("# EOF\n")
@@ -154,8 +157,12 @@ def deliver(source: Path, target: Path) -> int:
 
 
 @contextlib.contextmanager
-def private_server(program: str, scratch: Path) -> Iterator[str]:
-    """A Prometheus without targets on the blocks in `scratch`/data; its URL. Raises DemoError."""
+def private_server(program: str, scratch: Path, step: int = 60) -> Iterator[str]:
+    """A Prometheus without targets on the blocks in `scratch`/data; its URL. Raises DemoError.
+
+    Blocks made from text have no staleness marks: a series that has ended would be seen for five minutes more.
+    Looking back for one and a half times the `step` of the data, in seconds, ends it at once.
+    """
     config = scratch / "empty.yml"
     config.write_text("{}\n", encoding="utf-8")
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -166,6 +173,7 @@ def private_server(program: str, scratch: Path) -> Iterator[str]:
             f"--config.file={config}",
             f"--storage.tsdb.path={scratch / 'data'}",
             "--storage.tsdb.retention.time=10y",
+            f"--query.lookback-delta={step * 3 // 2}s",
             # Equal durations switch compaction off, which would only cost time.
             "--storage.tsdb.min-block-duration=2h",
             "--storage.tsdb.max-block-duration=2h",
