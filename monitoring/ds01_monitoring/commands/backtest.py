@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ds01_monitoring import api, deployment, stack
+from ds01_monitoring import api, deployment
+from ds01_monitoring import stack as stacks
 from ds01_monitoring.backtest import replay
 from ds01_monitoring.config import duration_seconds
+from ds01_monitoring.errors import UserError
 from ds01_monitoring.spans import SPAN
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ds01_monitoring.backtest import Mail
     from ds01_monitoring.cli import App
+    from ds01_monitoring.stack import Stack
 
 
 @click.command()
@@ -31,11 +36,34 @@ def backtest(app: App, since: int, below: float | None, window: int | None) -> N
     Nothing is sent. A user whose GPU was at work again within 30 minutes would have been mailed for nothing.
     """
     found = deployment.one(app.state, demo=False)
-    settings = stack.again(app.settings, found, app.state).context.settings
+    settings = stacks.again(app.settings, found, app.state).context.settings
     line = settings.alerts.gpu_waste.below if below is None else below
     span = f"{window}s" if window else settings.notify.users.after
     mails = replay(api.prometheus(found), settings, now=time.time(), since=since, below=line, window=span)
     show(mails, since=since, below=line, window=duration_seconds(span))
+
+
+def before_enabling(stack: Stack) -> None:
+    """Where this configuration is the first to mail users, tell what that would have been in the last week."""
+    settings, state = stack.context.settings, stack.context.state
+    users = settings.notify.users
+    if not users.enabled or stack.context.demo or users_are_mailed(state.current):
+        return
+    click.echo("notify.users is new. Had it been on:")
+    try:
+        server = api.prometheus(deployment.one(state, demo=False))
+        week, line = duration_seconds("7d"), settings.alerts.gpu_waste.below
+        mails = replay(server, settings, now=time.time(), since=week, below=line, window=users.after)
+    except UserError as error:
+        click.echo(f"  unknown: {error.place} {error.problem}".rstrip())
+        return
+    show(mails, since=week, below=line, window=duration_seconds(users.after))
+
+
+def users_are_mailed(rendered: Path) -> bool:
+    """Whether the configuration in this rendered tree has a receiver for users' mail."""
+    file = rendered / "alertmanager" / "alertmanager.yml"
+    return file.exists() and "name: admins-for-users" in file.read_text(encoding="utf-8")
 
 
 def show(mails: list[Mail], *, since: int, below: float, window: int) -> None:

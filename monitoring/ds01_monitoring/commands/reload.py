@@ -31,6 +31,7 @@ def reload(app: App, demo: bool) -> None:
     """Render, check and put in force a changed configuration without stopping anything."""
     from ds01_monitoring import deployment as deployments  # noqa: PLC0415 - the parser need not wait for it.
     from ds01_monitoring import stack as stacks  # noqa: PLC0415
+    from ds01_monitoring.commands.backtest import before_enabling  # noqa: PLC0415
     from ds01_monitoring.files import link_atomically  # noqa: PLC0415
     from ds01_monitoring.screen import Screen  # noqa: PLC0415
 
@@ -39,6 +40,7 @@ def reload(app: App, demo: bool) -> None:
     stack = stacks.again(app.settings, running, app.state)
     current = running.state.current
     before = current.resolve()
+    before_enabling(stack)
     with screen.step("configuration") as step:
         tree, findings = stack.deploy()
         step.result = f"configuration: {len(tree.sources)} files, checked, " + (

@@ -91,6 +91,9 @@ def learn_inventory(screen: Screen, stack: Stack, deployment: Deployment) -> Non
 
 def put_in_force(screen: Screen, stack: Stack) -> None:
     """Render, check and swap; warnings are shown, errors end the command."""
+    from ds01_monitoring.commands.backtest import before_enabling  # noqa: PLC0415 - the parser need not wait.
+
+    before_enabling(stack)
     with screen.step("configuration") as step:
         tree, findings = stack.deploy()
         step.result = f"configuration: {len(tree.sources)} files, checked"

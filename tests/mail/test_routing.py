@@ -1,0 +1,151 @@
+"""Who hears what: every alert, asked of Alertmanager's own routing, and what hides what."""
+
+from __future__ import annotations
+
+import subprocess  # noqa: TID251 - the doors are for the programs, not for their tests.
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from tests.mail.conftest import wait_for
+from tests.rules import driver
+
+from ds01_monitoring import context
+from ds01_monitoring.commands.backtest import before_enabling, users_are_mailed
+from ds01_monitoring.config.load import parse_settings
+from ds01_monitoring.paths import StateDir
+from ds01_monitoring.templates import Templates
+
+TABLE = Path(__file__).with_name("routes.txt")
+MAIL = 'notify: {mail: {smarthost: "mail.lab.example:25", from: gpu@lab.example, to: [admin@lab.example]}'
+SITES = {
+    "mail": MAIL + "}\n",
+    "users": MAIL + ", users: {enabled: true, domain: lab.example}}\n",
+}
+
+
+def render(site: str, folder: Path) -> Path:
+    """The rendered alertmanager.yml of a site."""
+    settings = parse_settings("site: {host: gpu01}\nruntime: native\n" + site)
+    resolved = context.resolve(settings, StateDir(folder / "state"), runtime="native", hardware="dcgm")
+    for name in ("alertmanager.yml", "templates/mail.tmpl"):
+        target = folder / "alertmanager" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(Templates().render(f"alertmanager/{name}.j2", resolved.variables()))
+    return folder / "alertmanager" / "alertmanager.yml"
+
+
+def receiver(amtool: Path, file: Path, labels: dict[str, str]) -> str:
+    """What `amtool config routes test` says of an alert with these labels."""
+    pairs = [f"{name}={value}" for name, value in labels.items()]
+    command = [str(amtool), "config", "routes", "test", f"--config.file={file}", *pairs]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.mark.tools
+def test_who_hears_every_alert(suite, tmp_path, update_golden):
+    """Each alert of the rules goes to the receiver that the table says, with and without mail to users."""
+    files = {name: render(site, tmp_path / name) for name, site in SITES.items()}
+    lines = [f"{'alert':<38} {'severity':<9} {'notify':<10} {'mail only':<10} users told"]
+    alerts = [rule for rule in driver.rules_of(driver.render()) if "alert" in rule]
+    for name in sorted({rule["alert"] for rule in alerts}):
+        rule = next(rule for rule in alerts if rule["alert"] == name)
+        labels = {"alertname": name, "host": "gpu01", "user": "ann", **rule["labels"]}
+        heard = [receiver(suite / "usr" / "bin" / "amtool", file, labels) for file in files.values()]
+        lines.append(
+            f"{name:<38} {labels['severity']:<9} {labels['notify']:<10} {heard[0]:<10} {heard[1]}".rstrip()
+        )
+    text = "\n".join(lines) + "\n"
+    if update_golden:
+        TABLE.write_text(text, encoding="utf-8")
+
+    assert text == TABLE.read_text(encoding="utf-8"), "make golden rewrites the table; read the diff"
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "hidden"),
+    [
+        (
+            {"alertname": "DS01HostDown", "severity": "critical"},
+            {"alertname": "DS01DCGMNoData", "severity": "critical"},
+            True,
+        ),
+        (
+            {"alertname": "DS01HostDown", "severity": "critical"},
+            {"alertname": "DS01Watchdog", "severity": "none"},
+            False,
+        ),
+        (
+            {
+                "alertname": "DS01GPUCriticalTemperature",
+                "severity": "critical",
+                "topic": "gpu",
+                "UUID": "GPU-a",
+            },
+            {"alertname": "DS01GPUHighTemperature", "severity": "warning", "topic": "gpu", "UUID": "GPU-a"},
+            True,
+        ),
+        (
+            {
+                "alertname": "DS01GPUCriticalTemperature",
+                "severity": "critical",
+                "topic": "gpu",
+                "UUID": "GPU-a",
+            },
+            {"alertname": "DS01GPUHighTemperature", "severity": "warning", "topic": "gpu", "UUID": "GPU-b"},
+            False,
+        ),
+        (
+            {"alertname": "DS01DCGMExporterDown", "severity": "critical", "topic": "exporter"},
+            {"alertname": "DS01MIGWaste", "severity": "warning", "topic": "waste", "user": "ann"},
+            True,
+        ),
+        (
+            {"alertname": "DS01ExporterDown", "severity": "critical", "topic": "exporter"},
+            {"alertname": "DS01GPUHighTemperature", "severity": "warning", "topic": "gpu", "UUID": "GPU-a"},
+            False,
+        ),
+    ],
+    ids=lambda labels: labels["alertname"] if isinstance(labels, dict) else None,
+)
+def test_what_hides_what(alertmanager, source, target, hidden):
+    """An alert is hidden by its cause on the same host or card, and by nothing else."""
+    running = alertmanager(scale=1)
+    for labels in (source, target):
+        running.post(
+            labels["alertname"], **{name: value for name, value in labels.items() if name != "alertname"}
+        )
+
+    def inhibited() -> list[bool]:
+        return [
+            bool(alert["status"]["inhibitedBy"])
+            for alert in running.api.alerts(alertname=target["alertname"])
+            if alert["status"]["state"] != "unprocessed"
+        ]
+
+    wait_for(lambda: inhibited() == [hidden], f"inhibited: {hidden}")
+
+
+def test_mail_to_users_is_noticed_in_what_is_rendered(tmp_path):
+    """Only a tree whose Alertmanager has users' receivers counts as one that mails them."""
+    assert not users_are_mailed(tmp_path)
+    for name, site in SITES.items():
+        render(site, tmp_path / name)
+        assert users_are_mailed(tmp_path / name) == (name == "users")
+
+
+def test_switching_users_mail_on_shows_what_it_would_have_been(tmp_path, capsys):
+    """Only the first time, and an unreachable Prometheus is said rather than hidden."""
+    settings = parse_settings("site: {host: gpu01}\nruntime: native\n" + SITES["users"])
+    state = StateDir(tmp_path / "state")
+    resolved = context.resolve(settings, state, runtime="native", hardware="dcgm")
+    stack = SimpleNamespace(context=resolved)
+    before_enabling(stack)
+
+    assert "notify.users is new" in (said := capsys.readouterr().out)
+    assert "unknown" in said
+    rendered = render(SITES["users"], tmp_path / "tree")
+    state.rendered.mkdir(parents=True)
+    state.current.symlink_to(rendered.parents[1])
+    before_enabling(stack)
+    assert capsys.readouterr().out == ""
