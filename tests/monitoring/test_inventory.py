@@ -48,7 +48,9 @@ def exporter(text, status=200):
 def deployed(state, **addresses):
     """A stack that runs at these addresses."""
     jobs = {job.replace("_", "-"): address for job, address in addresses.items()}
-    return Deployment(state, "native", "dcgm", demo=False, local_auth=False, host="gpu01", addresses=jobs)
+    return Deployment(
+        state, "native", "dcgm", demo=False, local_auth=False, host="gpu01", addresses=jobs, without={}
+    )
 
 
 def test_what_the_driver_says_and_what_is_measured_are_united(state):
