@@ -132,6 +132,22 @@ def test_a_target_that_was_not_scraped_yet_is_pending(answers: Answers, deployme
     assert found == {"prometheus": "pending", "ds01-exporter": "failed", "alertmanager": "failed"}
 
 
+@pytest.mark.parametrize(("age_seconds", "expected"), [(3, "pending"), (600, "failed")])
+def test_what_prometheus_cannot_know_yet_is_pending(
+    answers: Answers, deployment: Deployment, age_seconds: float, expected: str
+) -> None:
+    """For some seconds after it read its configuration Prometheus knows no target and no Alertmanager."""
+    answers.pages["/metrics"] = (200, RELOADED.format("prometheus", 1, time.time() - age_seconds))
+    answers.api("targets", {"activeTargets": []})
+    answers.api("alertmanagers", {"activeAlertmanagers": []})
+
+    targets = states(prometheus.targets(deployment, CLIENT))
+    alerting = states(prometheus.alerting(deployment, CLIENT))
+
+    assert targets == dict.fromkeys(deployment.addresses, expected)
+    assert alerting == {"alertmanager": expected}
+
+
 @pytest.mark.parametrize(
     ("requests", "refused", "expected"),
     [(0, 0, "ok"), (4.2, 0, "ok"), (4.2, 2.1, "ok"), (4.2, 4.2, "failed")],

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ds01_monitoring.health.checks import Check
+from ds01_monitoring.health.servers import last_reload
 from ds01_monitoring.http import Unreachable
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 RULE = re.compile(r"^[ -]*(alert|record):", re.MULTILINE)
 WINDOW = "10m"
+# Prometheus hands what it discovered to its parts every 5 s; until then it knows neither targets nor Alertmanagers.
+SETTLING_SECONDS = 20
 # The plain failed counter stays 0 while a server refuses and Alertmanager tries again.
 REQUESTS = f"sum by (integration) (increase(alertmanager_notification_requests_total[{WINDOW}]))"
 REFUSED = f"sum by (integration) (increase(alertmanager_notification_requests_failed_total[{WINDOW}]))"
@@ -38,13 +42,22 @@ def _query(deployment: Deployment, client: Client, expression: str, label: str =
     return {item["metric"].get(label, ""): float(item["value"][1]) for item in result}
 
 
+def _settling(deployment: Deployment, client: Client) -> bool:
+    """Whether Prometheus read its configuration so recently that it need not know everything in it yet."""
+    loaded = last_reload(client, deployment, "prometheus")
+    return loaded is not None and time.time() - loaded[1] < SETTLING_SECONDS
+
+
 def targets(deployment: Deployment, client: Client) -> Iterator[Check]:
     """Every scrape target; one that was not scraped yet is pending."""
     active = _ask(deployment, client, "targets", state="active")["activeTargets"]
     by_job: dict[str, dict[str, Any]] = {target["labels"]["job"]: target for target in active}
+    settling = not by_job.keys() >= deployment.addresses.keys() and _settling(deployment, client)
     for job in deployment.addresses:
         target = by_job.get(job)
-        if target is None:
+        if target is None and settling:
+            yield Check("targets", job, "pending", "Prometheus has just read its configuration")
+        elif target is None:
             hint = "monitoring-manage reload"
             yield Check("targets", job, "failed", "Prometheus does not know it", hint)
         elif target["health"] == "up":
@@ -82,6 +95,9 @@ def rules(deployment: Deployment, client: Client) -> Iterator[Check]:
 def alerting(deployment: Deployment, client: Client) -> Iterator[Check]:
     """Prometheus reaches Alertmanager."""
     known = _ask(deployment, client, "alertmanagers")["activeAlertmanagers"]
+    if not known and _settling(deployment, client):
+        yield Check("alerting", "alertmanager", "pending", "Prometheus has just read its configuration")
+        return
     if not known:
         hint = "monitoring-manage reload"
         yield Check("alerting", "alertmanager", "failed", "Prometheus knows no Alertmanager", hint)
