@@ -117,10 +117,10 @@ def when(row: dict[str, Any]) -> float:
 
 
 def _open(path: Path) -> TextIO:
-    # Line ends stay as they are: CSV has its own, and cells may hold others.
+    # A line ends where the writer ended it: cells may hold other ends.
     if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8", errors="replace", newline="")
-    return path.open(encoding="utf-8", errors="replace", newline="")
+        return gzip.open(path, "rt", encoding="utf-8", errors="replace", newline="\n")
+    return path.open(encoding="utf-8", errors="replace", newline="\n")
 
 
 def _parsed(line: str) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gpu_telemetry.archive import Archive
@@ -104,6 +104,7 @@ _PERCENT = st.none() | st.floats(0, 100)
 @given(
     st.sampled_from(FORMATS), _PERCENT, st.none() | st.integers(0, 2**45), st.text(max_size=20), st.booleans()
 )
+@example("csv", None, None, "\n\r", simulated=False)
 def test_any_value_survives_a_recording(
     tmp_path_factory: pytest.TempPathFactory,
     form: str,
@@ -249,7 +250,9 @@ def test_a_compressed_file_that_was_cut_off_is_read_up_to_the_cut(tmp_path: Path
     assert 0 < len(Recording(cut).rows) < 500
 
 
-@pytest.mark.parametrize("text", ["time,power\n1,2\n", '{"schema": "x"}\n{"a": 1}\n', "PK\x03\x04\n", "[1]\n"])
+@pytest.mark.parametrize(
+    "text", ["time,power\n1,2\n", '{"schema": "x"}\n{"a": 1}\n', "PK\x03\x04\n", "[1]\n"]
+)
 def test_a_foreign_file_is_refused(tmp_path: Path, text: str) -> None:
     """A file that is no recording is an error with its name, no empty summary."""
     file = tmp_path / "foreign.csv"
