@@ -104,7 +104,7 @@ _PERCENT = st.none() | st.floats(0, 100)
 @given(
     st.sampled_from(FORMATS), _PERCENT, st.none() | st.integers(0, 2**45), st.text(max_size=20), st.booleans()
 )
-@example("csv", None, None, "\n\r", simulated=False)
+@example(form="csv", utilization=None, used=None, name="\n\r", simulated=False)
 def test_any_value_survives_a_recording(
     tmp_path_factory: pytest.TempPathFactory,
     form: str,
