@@ -159,6 +159,13 @@ def default_addresses(settings: Settings, runtime: str) -> dict[str, str]:
     return on_host
 
 
+def expects_cards(context: Context) -> bool:
+    """Whether this machine has GPUs, or had them: an inventory or a driver's library outlives a failed boot."""
+    if context.hardware != "none" or context.settings.hardware == "none":
+        return context.hardware != "none"
+    return bool(inventory.read(context.state)) or detect.driver_found() is not None
+
+
 def exporter_environment(context: Context) -> dict[str, str]:
     """The allocation exporter's environment variables: rendered/exporter.env."""
     settings = context.settings
@@ -174,7 +181,7 @@ def exporter_environment(context: Context) -> dict[str, str]:
         "DS01_EXPORTER_BIND": ",".join(bind),
         "DS01_EXPORTER_PORT": str(settings.exporter.port),
         "DOCKER_HOST": _docker_host(allocations.docker),
-        "DS01_TOPOLOGY": "nvml",
+        "DS01_TOPOLOGY": "nvml" if expects_cards(context) else "none",
         "DS01_CGROUP_ROOT": "/sys/fs/cgroup",
         **(demos.exporter_environment(context.state) if context.demo else {}),
         **context.extra.get("exporter_env", {}),

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ds01_monitoring.runtime.base import Runtime
     from ds01_monitoring.tree import RenderedTree
 
-DOCKER_SOCKETS = (Path("/run/docker.sock"), Path("/var/run/docker.sock"))
 EXPORTER_UNIT = Path("/etc/systemd/system/ds01-exporter.service")
 
 
@@ -118,10 +117,11 @@ def _supervised(settings: Settings) -> bool:
 
 def _without(context: Context, hardware_reason: str) -> dict[str, str]:
     """The exporter's collectors that have nothing to read on this machine, each with the reason."""
-    found = dict.fromkeys(("topology", "xid"), hardware_reason) if context.hardware == "none" else {}
+    cards = contexts.expects_cards(context)
+    found = {} if cards else dict.fromkeys(("topology", "xid"), hardware_reason)
     docker = context.settings.allocations.docker
     if docker == "none":
         found |= dict.fromkeys(("docker", "container_use"), "the configuration says allocations.docker: none")
-    elif docker == "auto" and not any(socket.exists() for socket in DOCKER_SOCKETS):
+    elif docker == "auto" and not detect.engine_installed():
         found |= dict.fromkeys(("docker", "container_use"), "there is no Docker Engine here")
     return found

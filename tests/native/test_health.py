@@ -200,9 +200,13 @@ def test_a_source_that_this_machine_lacks_is_told_from_one_that_fails(
     """No GPU is no failure; a state file that cannot be read is one."""
     text = 'ds01_collector_success{collector="topology"} 0\nds01_collector_success{collector="state"} 0\n'
     answers.pages["/metrics"] = (200, text)
-    bare = Deployment(**{**vars(deployment), "without": {"topology": "no GPU here"}})
+    bare = Deployment(**{**vars(deployment), "without": {"topology": "no GPU here", "docker": "no Engine"}})
 
-    assert states(servers.collectors(bare, CLIENT)) == {"topology": "absent", "state": "failed"}
+    assert states(servers.collectors(bare, CLIENT)) == {
+        "topology": "absent",
+        "state": "failed",
+        "docker": "absent",
+    }
 
 
 def test_alerts_that_never_reach_alertmanager_are_a_failure(answers: Answers, deployment: Deployment) -> None:

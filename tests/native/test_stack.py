@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ds01_monitoring import context as contexts
-from ds01_monitoring import deployment, detect, stack
+from ds01_monitoring import deployment, detect, inventory, stack
 from ds01_monitoring.config import Settings
 from ds01_monitoring.detect import Found
 from ds01_monitoring.errors import UserError
@@ -24,7 +24,8 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with neither an Engine nor a GPU."""
     monkeypatch.setattr(detect, "runtime", lambda _settings: Found("native", "no Docker Engine answers here"))
     monkeypatch.setattr(detect, "hardware", lambda _settings, _runtime: Found("none", "no driver"))
-    monkeypatch.setattr(stack, "DOCKER_SOCKETS", ())
+    monkeypatch.setattr(detect, "driver_found", lambda: None)
+    monkeypatch.setattr(detect, "engine_installed", lambda: False)
 
 
 def test_what_was_started_is_found_again_by_any_later_command(bare: None, tmp_path: Path) -> None:
@@ -62,6 +63,25 @@ def test_what_the_machine_does_not_have_is_known(bare: None, tmp_path: Path) -> 
     assert without["topology"] == "no driver"
     assert "Docker Engine" in without["docker"]
     assert "state" not in without
+
+
+def test_what_the_machine_does_not_have_never_fails(bare: None, tmp_path: Path) -> None:
+    """A source that is not there is switched off, as its collector would keep an alert firing for ever."""
+    planned = stack.plan(Settings(), StateDir(tmp_path))
+    variables = contexts.exporter_environment(planned.context)
+
+    assert variables["DS01_TOPOLOGY"] == variables["DOCKER_HOST"] == "none"
+
+
+def test_cards_that_were_accepted_are_missed_when_the_driver_is_gone(bare: None, tmp_path: Path) -> None:
+    """A boot without driver is not a machine without GPUs: its topology is asked for, and fails aloud."""
+    state = StateDir(tmp_path)
+    inventory.write(state, [inventory.Card("0", "GPU-1")])
+    planned = stack.plan(Settings(), state)
+
+    assert contexts.exporter_environment(planned.context)["DS01_TOPOLOGY"] == "nvml"
+    assert "topology" not in planned.deployment().without
+    assert "topology" in stack.plan(Settings(hardware="none"), state).deployment().without
 
 
 def test_auto_takes_the_runtime_that_this_version_has(

@@ -111,6 +111,9 @@ def collectors(deployment: Deployment, client: Client) -> Iterator[Check]:
             detail = reasons.get(collector, "the exporter cannot read it")
             hint = HINTS.get(collector, "monitoring-manage logs ds01-exporter")
             yield Check("collectors", collector, "failed", detail, hint)
+    for collector, reason in deployment.without.items():
+        if found and collector not in found:  # Switched off, so the exporter has nothing to say about it.
+            yield Check("collectors", collector, "absent", reason)
 
 
 def _reasons(deployment: Deployment) -> dict[str, str]:
