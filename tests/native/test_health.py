@@ -162,6 +162,24 @@ def test_mail_that_is_refused_every_time_is_a_failure(
     assert set(states(prometheus.notifications(deployment, CLIENT)).values()) == {expected}
 
 
+@pytest.mark.parametrize(
+    ("receivers", "expected"),
+    [
+        ("  - name: nobody\n", "absent"),
+        ("  - name: admins\n    email_configs:\n      - to: a@b.example\n", "ok"),
+    ],
+)
+def test_nobody_to_tell_is_said_and_is_no_failure(
+    answers: Answers, deployment: Deployment, receivers: str, expected: str
+) -> None:
+    """Without receivers alerts are visible and nothing is sent; that is the administrator's choice."""
+    file = deployment.state.current / "alertmanager" / "alertmanager.yml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"receivers:\n{receivers}")
+
+    assert states(prometheus.notifications(deployment, CLIENT)) == {"receivers": expected}
+
+
 def test_a_rule_that_does_not_evaluate_is_named_with_its_reason(
     answers: Answers, deployment: Deployment
 ) -> None:

@@ -116,7 +116,10 @@ def notifications(deployment: Deployment, client: Client) -> Iterator[Check]:
     requests = _query(deployment, client, REQUESTS, "integration")
     refused = _query(deployment, client, REFUSED, "integration")
     busy = {name: count for name, count in requests.items() if count > 0}
-    if not busy:
+    if not busy and not _somebody_hears(deployment):
+        detail = "none configured: alerts are visible and nobody is told; set `notify` in monitoring.yaml"
+        yield Check("notifications", "receivers", "absent", detail)
+    elif not busy:
         yield Check("notifications", "receivers", "ok", f"nothing was sent in the last {WINDOW}")
     for name, count in busy.items():
         failed = refused.get(name, 0)
@@ -126,3 +129,11 @@ def notifications(deployment: Deployment, client: Client) -> Iterator[Check]:
             yield Check("notifications", name, "failed", detail, hint)
         else:
             yield Check("notifications", name, "ok", f"accepted in the last {WINDOW}")
+
+
+def _somebody_hears(deployment: Deployment) -> bool:
+    """Whether the rendered Alertmanager configuration has a receiver that sends anything."""
+    file = deployment.state.current / "alertmanager" / "alertmanager.yml"
+    return not file.exists() or bool(
+        re.search(r"^ +\w+_configs:", file.read_text(encoding="utf-8"), re.MULTILINE)
+    )
