@@ -24,6 +24,7 @@ COMMANDS = {
     "ack": "silence:ack",
     "backtest": "backtest:backtest",
     "check": "render:check",
+    "install": "install:install",
     "inventory": "inventory:inventory",
     "logs": "logs:logs",
     "mailbox": "mailbox:mailbox",
@@ -38,6 +39,7 @@ COMMANDS = {
     "status": "status:status",
     "stop": "stop:stop",
     "test-alert": "test_alert:test_alert",
+    "uninstall": "install:uninstall",
     "unsilence": "silence:unsilence",
     "update": "restart:update",
 }
