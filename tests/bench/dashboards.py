@@ -100,9 +100,10 @@ def series() -> Iterator[tuple[str, int, list[str]]]:
     for name in ("gpu_temperature:celsius", "gpu_power:watts", "gpu_energy:joules"):
         yield f"ds01:{name}", 15, cards
     for name in ("held", "used", "wasted"):
-        yield f"ds01:allocation_{name}:gpus", 60, holders
+        yield f"ds01:slot_{name}:hours10m", 600, [label.partition(",gpu=")[0] for label in sliced]
+        yield f"ds01:user_{name}:hours10m", 600, users
         yield f"ds01:user_{name}:gpus", 60, users
-    yield "ds01:user_power:watts", 60, users
+    yield "ds01:user_energy:joules10m", 600, users
     for name in ("held", "total", "free"):
         yield f"ds01:slots_{name}:gpus", 60, profile
     yield "ds01:slot_utilization:avg1h", 120, sliced
@@ -166,9 +167,9 @@ def prometheus(folder: Path) -> Iterator[str]:
 
 
 def settle(url: str) -> None:
-    """Wait until the server answers and the number of its blocks has stood still for a quarter of a minute."""
+    """Wait until the server has compacted: it begins a minute after its start, and blocks then stand still."""
     deadline, since, blocks = time.monotonic() + 300, time.monotonic(), ""
-    while time.monotonic() < deadline and time.monotonic() - since < 15:
+    while time.monotonic() < deadline and time.monotonic() - since < 80:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/metrics") as answer:
             (line,) = [
                 each

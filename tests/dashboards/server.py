@@ -28,6 +28,12 @@ ROOT = Path(__file__).parents[2]
 HOURS = 1.5
 STEP = 15
 JOBS = ("prometheus", "alertmanager", "dcgm-exporter", "ds01-exporter", "node-exporter")
+READ_TWICE = (
+    "ds01:slots_held:gpus and on () (count_over_time(alertmanager_alerts[1m]) > 2)"
+    " and on () (count_over_time(prometheus_tsdb_head_series[1m]) > 2)"
+)
+"""True when the servers themselves were read often enough for a rate."""
+
 WASTER = {"user": "dmitri", "container": "jupyter-dmitri", "gpu_slot": "2.1", "gpu": "2"}
 """A firing alert of the demo as the server would have written it; no test waits for its half hour."""
 
@@ -72,7 +78,8 @@ def watched(folder: Path, suite: str, *, profile: str = "lively", dcgm: bool = T
         dcgm: Whether dcgm-exporter is there, now and in the past.
     """
     tools = ROOT / ".tools" / suite / "usr" / "bin"
-    ports = dict(zip(JOBS, free_ports(len(JOBS)), strict=True))
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in JOBS]
+    ports = {job: each.getsockname()[1] for job, each in zip(JOBS, held, strict=True)}
     addresses = {job: f"127.0.0.1:{port}" for job, port in ports.items()}
     settings = Settings.model_validate({"site": {"host": "demo"}, "security": {"local_auth": False}})
     tree = render(
@@ -90,6 +97,8 @@ def watched(folder: Path, suite: str, *, profile: str = "lively", dcgm: bool = T
     now = int(time.time())
     if dcgm:
         fill(folder, tools, addresses, rules, profile, now)
+    for each in held:  # Not before: filling takes half a minute, in which somebody else could take a port.
+        each.close()
     running = Watched(f"http://{addresses['prometheus']}")
     with ended(running):
         for command in commands(folder, tools, tree, addresses, profile, dcgm=dcgm):
@@ -161,15 +170,11 @@ def wait(running: Watched, jobs: set[str]) -> None:
             assert process.poll() is None, process.args
         with contextlib.suppress(OSError):
             up = {series["metric"]["job"] for series in running.vector("up == 1")}
-            evaluated = running.vector("min(prometheus_rule_group_last_evaluation_timestamp_seconds) > 0")
-            if (
-                jobs <= up
-                and evaluated
-                and running.vector("ds01:slots_held:gpus and on () alertmanager_alerts")
-            ):
+            evaluated = running.vector("max(prometheus_rule_group_last_evaluation_timestamp_seconds) > 0")
+            if jobs <= up and evaluated and running.vector(READ_TWICE):
                 return
         time.sleep(0.5)
-    raise TimeoutError(f"not ready: {running.get('targets', state='active')}")
+    raise TimeoutError(f"not ready: {running.vector('up')}")
 
 
 @contextlib.contextmanager
@@ -182,15 +187,6 @@ def ended(running: Watched) -> Iterator[None]:
             process.send_signal(signal.SIGTERM)
         for process in running.processes:
             process.wait(timeout=60)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports on loopback that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def written(labels: dict[str, str]) -> str:
