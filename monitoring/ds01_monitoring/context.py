@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ds01_monitoring import compose_facts, detect, inventory, mailing, quiet, secrets
 from ds01_monitoring import demo as demos
-from ds01_monitoring import detect, inventory, mailing, quiet, secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,6 +84,7 @@ class Context:
             "inventory": inventory.read(self.state),
             "users": mailing.user_mail(self.settings),
             "quiet_intervals": quiet.time_intervals(self.settings.notify.quiet_hours),
+            "compose": compose_facts.facts(self) if self.runtime == "compose" else None,
             **{name: value for name, value in self.extra.items() if name != "exporter_env"},
         }
 
@@ -184,11 +185,22 @@ def exporter_environment(context: Context) -> dict[str, str]:
         "DS01_TOPOLOGY": "nvml" if expects_cards(context) else "none",
         "DS01_CGROUP_ROOT": "/sys/fs/cgroup",
         **(demos.exporter_environment(context.state) if context.demo else {}),
+        **(_container_environment(context) if settings.exporter.deployment == "container" else {}),
         **context.extra.get("exporter_env", {}),
     }
     if settings.security.local_auth:
         variables["DS01_EXPORTER_PASSWORD_FILE"] = str(context.paths().http_password)
     return variables
+
+
+def _container_environment(context: Context) -> dict[str, str]:
+    """What differs inside a container: only its own network, no Docker socket, and GPUs only where the Engine gives them."""
+    gpus = context.hardware == "dcgm" and not context.settings.dcgm.address
+    return {
+        "DS01_EXPORTER_BIND": "0.0.0.0",  # noqa: S104 - the container's own; the host publishes it on loopback.
+        "DOCKER_HOST": "none",
+        "DS01_TOPOLOGY": "nvml" if gpus else "none",
+    }
 
 
 def _docker_host(setting: str) -> str:

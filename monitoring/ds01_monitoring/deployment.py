@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ds01_monitoring.runtime.base import Runtime
 
 FILE = "deployment.json"
-RUNTIMES = ("native",)
-"""Those that this version has."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +77,22 @@ class Deployment:
 
 
 def runtime_for(name: str, state: StateDir, programs: Path) -> Runtime:
-    """The runtime called `name` for one state directory.
+    """The runtime called `name`, `compose` or `native`, for one state directory.
 
     Raises:
         UserError: This version has none of that name.
     """
+    from ds01_monitoring.runtime.programs import Programs  # noqa: PLC0415 - one of two runtimes is needed.
+
+    if name == "compose":
+        from ds01_monitoring.runtime.compose import ComposeRuntime  # noqa: PLC0415
+
+        return ComposeRuntime(state, Programs(programs))
     if name == "native":
-        from ds01_monitoring.runtime.native import NativeRuntime  # noqa: PLC0415 - one of two is needed.
-        from ds01_monitoring.runtime.programs import Programs  # noqa: PLC0415
+        from ds01_monitoring.runtime.native import NativeRuntime  # noqa: PLC0415
 
         return NativeRuntime(state, Programs(programs))
-    raise UserError(f"this version has no {name} runtime", hint="set runtime: native", exit_code=2)
+    raise UserError(f"this version has no {name} runtime", hint="set runtime: compose or native", exit_code=2)
 
 
 def _programs(state: StateDir, *, demo: bool) -> Path:

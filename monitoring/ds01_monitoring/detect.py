@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 ENGINE_SECONDS = 5
 ENGINE_SOCKET = Path("/run/docker.sock")
 DRIVER_VERSION = Path("/proc/driver/nvidia/version")
+NVML_MISMATCH = 18
+"""NVML_ERROR_LIB_RM_VERSION_MISMATCH in nvml.h."""
+
+MISMATCH = (
+    "the NVIDIA driver's kernel module and its library do not match, as after an upgrade; "
+    "reboot, or unload and load the nvidia modules, then run monitoring-manage restart"
+)
+NO_NVIDIA_RUNTIME = "the Docker Engine has no NVIDIA runtime (nvidia-container-toolkit) for dcgm-exporter"
 
 
 @dataclass(frozen=True)
@@ -49,8 +57,17 @@ def hardware(settings: Settings, runtime: str) -> Found:
     driver = driver_found()
     if driver is None:
         return Found("none", "no NVIDIA driver is loaded on this machine")
+    if nvml_says() == NVML_MISMATCH:
+        return Found("none", MISMATCH)
+    return _reader(driver, runtime)
+
+
+def _reader(driver: str, runtime: str) -> Found:
+    """Who reads a driver that works."""
     if runtime == "compose":
-        return Found("dcgm", f"{driver}; dcgm-exporter reads it")
+        if gives_gpus():
+            return Found("dcgm", f"{driver}; dcgm-exporter reads it")
+        return Found("nvml", f"{driver}; gpu-telemetry reads it, as {NO_NVIDIA_RUNTIME}")
     if shutil.which("dcgm-exporter"):
         return Found("dcgm", f"{driver}; dcgm-exporter is installed")
     return Found("nvml", f"{driver}; gpu-telemetry reads it, as dcgm-exporter is not installed")
@@ -65,6 +82,28 @@ def driver_found() -> str | None:
     except OSError:
         return None
     return "the NVIDIA driver's library libnvidia-ml.so.1 is here"
+
+
+def nvml_says() -> int | None:
+    """What the driver's library answers when it is asked to begin, nvmlReturn_t: 0 is well; None without a library."""
+    try:
+        library = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return None
+    answer = int(library.nvmlInit_v2())
+    if answer == 0:
+        library.nvmlShutdown()
+    return answer
+
+
+def gives_gpus() -> bool:
+    """Whether the Docker Engine can give GPUs to containers."""
+    from ds01_monitoring.runtime import engine  # noqa: PLC0415 - only where there is a GPU.
+
+    try:
+        return engine.nvidia()
+    except UserError:
+        return False
 
 
 def engine_version() -> str | None:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 ROOMS = ("prometheus", "alertmanager", "grafana")
 """Folders whose files are rendered to the same path; a new file needs no registration."""
 
-RUNTIME_FILES = {"compose": "docker-compose.yaml", "native": "supervisord.conf"}
+RUNTIME_FILES = {"compose": ("docker-compose.yaml", "supervisord.conf"), "native": ("supervisord.conf",)}
+"""Under compose, supervisord keeps up what runs on the host beside the containers."""
 COUNTERS = "prometheus/dcgm-counters.csv.j2"
 
 
@@ -97,8 +98,8 @@ def _plan(context: Context, root: Path) -> Iterator[tuple[str, str]]:
                 yield name, name.removesuffix(".j2")
     yield COUNTERS, "dcgm/counters.csv"
     yield "monitoring/exporter.env.j2", "exporter.env"
-    runtime_file = RUNTIME_FILES[context.runtime]
-    yield f"monitoring/{runtime_file}.j2", runtime_file
+    for runtime_file in RUNTIME_FILES[context.runtime]:
+        yield f"monitoring/{runtime_file}.j2", runtime_file
 
 
 def _finish(target: str, text: str, source: Path, context: Context) -> tuple[str, str]:

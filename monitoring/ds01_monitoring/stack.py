@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from ds01_monitoring import context as contexts
 from ds01_monitoring import detect
-from ds01_monitoring.deployment import RUNTIMES, Deployment, runtime_for
+from ds01_monitoring.deployment import Deployment, runtime_for
 from ds01_monitoring.detect import Found
+from ds01_monitoring.errors import ConfigError
 
 if TYPE_CHECKING:
     from ds01_monitoring.check import Finding
@@ -78,19 +79,31 @@ def plan(settings: Settings, state: StateDir, *, demo: bool = False, runtime: st
         state: The site's state directory; the demo lies inside it.
         demo: Plan the simulated server instead.
         runtime: Use this one whatever the configuration says.
+
+    Raises:
+        ConfigError: The settings contradict each other.
     """
     place = state.demo if demo else state
     chosen = Found(runtime, "asked for on the command line") if runtime else _runtime(settings, demo=demo)
     hardware = (
         Found("dcgm", "the demo plays dcgm-exporter") if demo else detect.hardware(settings, chosen.value)
     )
+    if settings.exporter.deployment == "container" and chosen.value != "compose" and not demo:
+        raise ConfigError(
+            f"is container, and the runtime is {chosen.value}: {chosen.reason}",
+            place="exporter.deployment",
+            hint="set it to auto, or set runtime: compose",
+        )
     context = contexts.resolve(
         settings,
         place,
         runtime=chosen.value,
         hardware=hardware.value,
         demo=demo,
-        extra={"supervise_exporter": demo or _supervised(settings)},
+        extra={
+            "supervise_exporter": demo or _supervised(settings),
+            "hardware_reason": hardware.reason,
+        },
     )
     return Stack(context, chosen, hardware, runtime_for(chosen.value, place, state.bin))
 
@@ -103,10 +116,7 @@ def again(settings: Settings, deployment: Deployment, state: StateDir) -> Stack:
 def _runtime(settings: Settings, *, demo: bool) -> Found:
     if demo:
         return Found("native", "the demo needs no Docker")
-    found = detect.runtime(settings)
-    if settings.runtime == "auto" and found.value not in RUNTIMES:
-        return Found("native", f"{found.reason}, but this version has no {found.value} runtime")
-    return found
+    return detect.runtime(settings)
 
 
 def _supervised(settings: Settings) -> bool:
@@ -120,6 +130,9 @@ def _without(context: Context, hardware_reason: str) -> dict[str, str]:
     cards = contexts.expects_cards(context)
     found = {} if cards else dict.fromkeys(("topology", "xid"), hardware_reason)
     docker = context.settings.allocations.docker
+    if context.settings.exporter.deployment == "container":
+        reason = "the exporter runs in a container, which gets no Docker socket"
+        return found | dict.fromkeys(("docker", "container_use"), reason)
     if docker == "none":
         found |= dict.fromkeys(("docker", "container_use"), "the configuration says allocations.docker: none")
     elif docker == "auto" and not detect.engine_installed():

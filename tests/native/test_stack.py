@@ -84,15 +84,40 @@ def test_cards_that_were_accepted_are_missed_when_the_driver_is_gone(bare: None,
     assert "topology" in stack.plan(Settings(hardware="none"), state).deployment().without
 
 
-def test_auto_takes_the_runtime_that_this_version_has(
-    bare: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A choice made for the reader never ends in an error; one that was written down does, with the way out."""
-    monkeypatch.setattr(detect, "runtime", lambda _settings: Found("podman", "Podman answers"))
-
-    assert stack.plan(Settings(), StateDir(tmp_path)).runtime.value == "native"
+def test_a_runtime_that_this_version_lacks_is_refused_with_the_way_out(bare: None, tmp_path: Path) -> None:
+    """A record that a later version wrote is no crash."""
     with pytest.raises(UserError, match="no podman runtime"):
         stack.plan(Settings(), StateDir(tmp_path), runtime="podman")
+
+
+def test_an_exporter_in_a_container_needs_the_runtime_that_has_containers(bare: None, tmp_path: Path) -> None:
+    """Otherwise nobody would start it, and nobody would say so."""
+    settings = Settings.model_validate({"exporter": {"deployment": "container"}})
+
+    with pytest.raises(UserError, match=r"exporter\.deployment: is container, and the runtime is native"):
+        stack.plan(settings, StateDir(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("answer", "gives_gpus", "expected", "reason"),
+    [
+        (0, True, "dcgm", "dcgm-exporter reads it"),
+        (0, False, "nvml", "no NVIDIA runtime"),
+        (18, True, "none", "do not match"),
+    ],
+)
+def test_under_compose_the_source_of_readings_is_what_the_engine_can_give(
+    monkeypatch: pytest.MonkeyPatch, answer: int, gives_gpus: bool, expected: str, reason: str
+) -> None:
+    """Without NVIDIA's runtime the driver is read on the host; a driver that does not fit its library is named."""
+    monkeypatch.setattr(detect, "driver_found", lambda: "a driver is loaded")
+    monkeypatch.setattr(detect, "nvml_says", lambda: answer)
+    monkeypatch.setattr(detect, "gives_gpus", lambda: gives_gpus)
+
+    found = detect.hardware(Settings(), "compose")
+
+    assert found.value == expected
+    assert reason in found.reason
 
 
 def test_nothing_started_is_said_with_the_command_that_starts(tmp_path: Path) -> None:

@@ -125,6 +125,7 @@ class Images(Section):
     grafana: str = "docker.io/grafana/grafana:13.2.0"
     node_exporter: str = "quay.io/prometheus/node-exporter:v1.12.1"
     dcgm_exporter: str = "nvcr.io/nvidia/k8s/dcgm-exporter:4.6.0-4.8.3-distroless"
+    ds01_exporter: str = "ds01-exporter:local"
 
 
 class Security(Section):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ds01_monitoring.errors import UserError
 from ds01_monitoring.paths import StateDir
 from ds01_monitoring.runtime import child, logfiles, ports, processes
 from ds01_monitoring.runtime.base import ServiceStatus, State
+from ds01_monitoring.runtime.control import alone
 from ds01_monitoring.runtime.supervisor import NAME, Supervisor
 
 if TYPE_CHECKING:
@@ -59,17 +58,17 @@ class NativeRuntime:
 
     def up(self, say: Say) -> None:
         """See `Runtime.up`."""
-        with self._alone(say):
+        with alone(self.state, say):
             self._up(say)
 
     def down(self, say: Say) -> None:
         """See `Runtime.down`."""
-        with self._alone(say):
+        with alone(self.state, say):
             self._down(say)
 
     def restart(self, service: str | None, say: Say) -> None:
         """See `Runtime.restart`."""
-        with self._alone(say):
+        with alone(self.state, say):
             if service is None:
                 self._down(say)
                 self._up(say)
@@ -109,18 +108,6 @@ class NativeRuntime:
             self.restart(None, say)
 
     # -- inside -----------------------------------------------------------------------------
-
-    @contextmanager
-    def _alone(self, say: Say) -> Iterator[None]:
-        """One command at a time changes what runs: a second one would end what the first has just started."""
-        self.state.run.mkdir(parents=True, exist_ok=True)
-        with (self.state.run / "control.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say("waiting for another monitoring-manage to finish")
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
     def _up(self, say: Say) -> None:
         for folder in (self.state.run, self.state.logs, self.state.data, self.state.data / "node-exporter"):

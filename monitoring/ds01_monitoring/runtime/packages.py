@@ -160,6 +160,39 @@ def fetch(
     return tree
 
 
+def unpack(
+    suite: str, names: Sequence[str], into: Path, *, say: Callable[[str], None] = lambda _line: None
+) -> Path:
+    """Unpack some packages of a suite, without what they depend on, and return the folder `into`.
+
+    Does nothing when it is there, whatever newer versions there may be. Two at once wait for each other.
+
+    Args:
+        suite: The distribution's code name.
+        names: The packages.
+        into: The folder that gets their files.
+        say: Told each step that takes a while.
+
+    Raises:
+        UserError: One could not be fetched; says which, and what to do.
+    """
+    into.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(into.with_name(f".{into.name}.lock"), say):
+        if into.is_dir():
+            return into
+        work = into.with_name(f".{into.name}.work")
+        shutil.rmtree(work, ignore_errors=True)
+        try:
+            apt = _Apt(source_of(suite), work)
+            say(f"downloading {', '.join(names)} of {suite}")
+            apt.get("update", timeout=UPDATE_SECONDS)
+            apt.unpack(list(names), work)
+            (work / "tree").rename(into)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return into
+
+
 def _installed(tree: Path) -> list[str]:
     """`name version` of each package of a complete tree; none where it was made by another version of us."""
     mark = tree / ".packages"
@@ -176,14 +209,7 @@ def _build(source: Source, work: Path, *, installed: list[str], say: Callable[[s
     if offered == installed:
         return
     say(f"downloading {len(offered)} packages of {source.suite}")
-    debs = work / "debs"
-    debs.mkdir()
-    apt.get("download", *[entry.replace(" ", "=") for entry in offered], cwd=debs, timeout=DOWNLOAD_SECONDS)
-    say("unpacking them")
-    tree = work / "tree"
-    for deb in sorted(debs.glob("*.deb")):
-        command.run(["dpkg-deb", "-x", str(deb), str(tree)], timeout=120)
-    tree.chmod(0o755)  # Packages carry the mode of `/`; some of them a narrow one.
+    tree = apt.unpack([entry.replace(" ", "=") for entry in offered], work)
     relocate(tree)
     (tree / ".packages").write_text("".join(f"{entry}\n" for entry in [LAYOUT, *offered]))
 
@@ -217,6 +243,16 @@ class _Apt:
             )
         except command.CommandFailed as error:
             raise self._explained(error) from error
+
+    def unpack(self, packages: list[str], work: Path) -> Path:
+        """Download packages (`name` or `name=version`) and unpack them all into `work/tree`."""
+        debs, tree = work / "debs", work / "tree"
+        debs.mkdir()
+        self.get("download", *packages, cwd=debs, timeout=DOWNLOAD_SECONDS)
+        for deb in sorted(debs.glob("*.deb")):
+            command.run(["dpkg-deb", "-x", str(deb), str(tree)], timeout=120)
+        tree.chmod(0o755)  # Packages carry the mode of `/`; some of them a narrow one.
+        return tree
 
     def offered(self) -> list[str]:
         """`name version` of each package that the servers need, sorted."""
