@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 from gpu_telemetry.hold import Hold
@@ -34,8 +35,9 @@ class Thresholds:
             raise ValueError(
                 f"0 <= stop-util <= start-util <= 100 does not hold for {self.stop_util:g} and {self.start_util:g}"
             )
-        if self.start_seconds < 0 or self.stop_seconds < 0:
-            raise ValueError(f"{min(self.start_seconds, self.stop_seconds):g} seconds is less than none")
+        for seconds in (self.start_seconds, self.stop_seconds):
+            if not 0 <= seconds < inf:
+                raise ValueError(f"{seconds:g} seconds is no time that can pass")
 
 
 class ActivityTrigger:

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Protocol, cast
 
 from gpu_telemetry.errors import TelemetryError
@@ -45,6 +46,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 1 failed, 2 wrong usage, 3 something optional is missing."""
+    _streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser(arguments).parse_args(arguments)
     logging.basicConfig(
@@ -53,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stream=sys.stderr,
     )
     try:
-        return cast("Command", import_module(COMMANDS[options.command][0])).execute(options)
+        code = cast("Command", import_module(COMMANDS[options.command][0])).execute(options)
+        sys.stdout.flush()
     except TelemetryError as error:
         if options.debug:
             raise
@@ -62,9 +65,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # `| head` has seen enough. Python would complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # `| head` has seen enough.
+        _discard_output()
         return 0
+    except OSError as error:
+        if options.debug:
+            raise
+        _discard_output()
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return code
+
+
+def _streams() -> None:
+    """Have three standard streams that take any text, whatever we were started with.
+
+    A closed one is /dev/null from here on, else the next file that is opened would become it. Letters that the locale
+    does not know are shown as `?`: a sign of a temperature must not end a recording.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # The lowest number that is free: one of the three.
+    os.close(number)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _discard_output() -> None:
+    """Python would complain again when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

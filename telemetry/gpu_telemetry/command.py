@@ -36,14 +36,14 @@ class Answer:
 
 
 class ProgramMissing(TelemetryError):  # noqa: N818 - reads better where it is caught.
-    """There is no such program."""
+    """There is no such program, or the system does not start it."""
 
 
 def run(arguments: Sequence[str], *, timeout_seconds: float) -> Answer:
     """Run a program to its end; one that takes too long is killed.
 
     Raises:
-        ProgramMissing: There is no such program, or it may not be executed.
+        ProgramMissing: There is no such program, or the system does not start it.
     """
     log.debug("run: %s", shlex.join(arguments))
     try:
@@ -56,7 +56,7 @@ def run(arguments: Sequence[str], *, timeout_seconds: float) -> Answer:
             timeout=timeout_seconds,
             check=False,
         )
-    except (FileNotFoundError, PermissionError) as error:
+    except OSError as error:
         raise ProgramMissing(f"cannot run {arguments[0]}: {error.strerror}") from error
     except subprocess.TimeoutExpired:
         return Answer(None, "", "")
@@ -67,10 +67,10 @@ def spawn(arguments: Sequence[str], **options: Any) -> Process:
     """Start a program and return at once; options are `subprocess.Popen`'s.
 
     Raises:
-        ProgramMissing: There is no such program, or it may not be executed.
+        ProgramMissing: There is no such program, or the system does not start it.
     """
     log.debug("spawn: %s", shlex.join(arguments))
     try:
         return subprocess.Popen(list(arguments), **options)  # noqa: S603
-    except (FileNotFoundError, PermissionError) as error:
+    except OSError as error:
         raise ProgramMissing(f"cannot run {arguments[0]}: {error.strerror}") from error

@@ -91,6 +91,8 @@ def listen(address: str, port: int) -> socket.socket:
     Raises:
         BindError: the address is not one, may not be used, or the port is taken.
     """
+    if not 0 <= port <= 65535:
+        raise BindError(f"{port} is no port: 0 to 65535")  # getaddrinfo would take another one
     try:
         family, _, _, _, target = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:

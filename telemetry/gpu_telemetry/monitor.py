@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gpu_telemetry import backends
 from gpu_telemetry.errors import BackendUnavailable
 from gpu_telemetry.metrics import Sample
-from gpu_telemetry.visible import VARIABLE, visible_uuids
+from gpu_telemetry.visible import VARIABLE, visible_part, visible_uuids
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,12 +72,13 @@ class GpuMonitor:
         return [each for each in metrics if each.uuid in visible]
 
     def topology(self) -> Topology:
-        """The cards and MIG devices of this machine, CUDA_VISIBLE_DEVICES notwithstanding.
+        """The cards and MIG devices that this process may see; a card stays for a MIG device of it that is seen.
 
         Raises:
             BackendUnavailable: Nothing can be read now.
         """
-        return self._backend.topology()
+        topology = self._backend.topology()
+        return topology if self._visible is None else visible_part(self._visible, topology)
 
     def sample(self) -> Sample:
         """Everything at this moment; where the GPUs cannot be read, `error` says why and `gpus` is empty."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from gpu_telemetry.metrics import GpuMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gpu_telemetry.metrics import GpuMetrics
+    from gpu_telemetry.topology import Topology
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 
@@ -29,6 +32,30 @@ def visible_uuids(value: str, devices: Sequence[GpuMetrics]) -> tuple[str, ...]:
             return ()
         found += [device.uuid, *_first_mig(device, devices)]
     return tuple(found)
+
+
+def visible_part(value: str, topology: Topology) -> Topology:
+    """What a value of the variable leaves of a machine; a card stays for a MIG device of it that is visible."""
+    devices: list[GpuMetrics] = []
+    for gpu in topology.gpus:
+        devices.append(GpuMetrics(device_id=gpu.index, uuid=gpu.uuid))
+        devices += [
+            GpuMetrics(
+                device_id=gpu.index,
+                uuid=mig.uuid,
+                parent_uuid=gpu.uuid,
+                mig_index=mig.index,
+                gpu_instance_id=mig.gpu_instance_id,
+                compute_instance_id=mig.compute_instance_id,
+            )
+            for mig in gpu.mig_devices
+        ]
+    visible = visible_uuids(value, devices)
+    cut = (
+        replace(gpu, mig_devices=tuple(mig for mig in gpu.mig_devices if mig.uuid in visible))
+        for gpu in topology.gpus
+    )
+    return replace(topology, gpus=tuple(gpu for gpu in cut if gpu.mig_devices or gpu.uuid in visible))
 
 
 def _find(entry: str, devices: Sequence[GpuMetrics]) -> GpuMetrics | None:

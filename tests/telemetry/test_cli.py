@@ -51,6 +51,21 @@ def test_list_as_json_is_the_allocators_topology(mig_driver: SimpleNamespace) ->
     assert (topology.simulated, topology.driver_version) == (False, "550.54.15")
 
 
+@pytest.mark.parametrize(
+    ("visible", "slots"),
+    [("0", ["0"]), ("1", ["1.0"]), ("MIG-a1000000", ["1.0"]), ("0,7,1", ["0"]), ("", [])],
+)
+def test_list_shows_what_this_process_may_use(
+    mig_driver: SimpleNamespace, visible: str, slots: list[str]
+) -> None:
+    """A scheduler inside an allocation must not hand out its neighbours' GPUs; `--all-devices` shows them."""
+    environment = mig_driver.environment | {"CUDA_VISIBLE_DEVICES": visible}
+    mine = json.loads(call("list", "--json", env=environment).stdout)
+    assert [slot.name for slot in Topology.from_dict(mine).slots()] == slots
+    everything = json.loads(call("list", "--json", "--all-devices", env=environment).stdout)
+    assert [slot.name for slot in Topology.from_dict(everything).slots()] == ["0", "1.0"]
+
+
 def test_list_for_people_names_every_slot(mig_driver: SimpleNamespace) -> None:
     """Slot, profile, instance, share and UUID of each device."""
     text = call("list", env=mig_driver.environment).stdout
@@ -215,3 +230,69 @@ def test_importing_needs_no_gpu_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("not_installed\n", "")
+
+
+def test_a_locale_without_degrees_ends_nothing(fake_driver: SimpleNamespace, tmp_path: Path) -> None:
+    """In an ASCII locale signs are replaced; the output is still there."""
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    fake_driver.write(fake_driver.card(0))
+    environment = fake_driver.environment | ascii_only
+    assert "A100" in call("watch", "--once", env=environment).stdout
+    record = ("record", "--out", str(tmp_path), "--duration", "1s")
+    assert call(*record, env=environment).returncode == 0
+    for arguments in (("summary", str(tmp_path)), ("tail", str(tmp_path), "-n", "1")):
+        done = call(*arguments, env=environment)
+        assert (done.returncode, "?C" in done.stdout) == (0, True)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_stay_apart_from_recordings(
+    fake_driver: SimpleNamespace, tmp_path: Path, closed: str
+) -> None:
+    """What would go to a closed stream goes nowhere, not into the file that took its number."""
+    fake_driver.write(fake_driver.card(0))
+    shell = f"{sys.executable} -m gpu_telemetry run --out {tmp_path} -- sh -c 'echo noise; echo noise >&2; exit 7' {closed}"
+    done = subprocess.run(shell, shell=True, check=False, timeout=60, env=fake_driver.environment)
+    assert done.returncode == 7
+    (recording,) = tmp_path.glob("*.csv")
+    assert "noise" not in recording.read_text(encoding="utf-8")
+    assert Recording(recording).rows
+
+
+def test_a_full_device_is_an_error_for_a_person(fake_driver: SimpleNamespace) -> None:
+    """Output that cannot be written is said, without a traceback."""
+    fake_driver.write(fake_driver.card(0))
+    with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123 - a device, not a path of ours.
+        done = subprocess.run(
+            [*COMMAND, "list"], stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+            env=fake_driver.environment,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("export", "--port", "99999"), 1, "0 to 65535"),
+        (("agent", "--start-seconds", "inf"), 2, "no time that can pass"),
+        (("agent", "--stop-seconds", "nan"), 2, "no time that can pass"),
+        (("tail", "/dev/null", "-n", "-3"), 2, "less than 1"),
+        (("run", "--out", "{folder}", "--", "/etc/passwd/x"), 127, "Not a directory"),
+        (("run", "--out", "{folder}", "--", "{script}"), 127, "Exec format error"),
+    ],
+)
+def test_wrong_input_is_named(
+    fake_driver: SimpleNamespace, tmp_path: Path, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    """A value that cannot be is refused at once, in words."""
+    fake_driver.write(fake_driver.card(0))
+    script = tmp_path / "script"
+    script.write_bytes(b"\x7f")
+    script.chmod(0o700)
+    given = [each.format(folder=tmp_path, script=script) for each in arguments]
+    done = call(*given, env=fake_driver.environment)
+    assert (done.returncode, words in done.stderr) == (code, True), done.stderr
+    assert "Traceback" not in done.stderr

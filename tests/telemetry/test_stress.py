@@ -155,7 +155,7 @@ def test_pytorch_or_cupy_does_the_work(monkeypatch, torch, cupy, name):
 def machine(nvml, monkeypatch):
     """Two GPUs, the second of which somebody uses."""
     nvml.install(nvml.driver(nvml.card(0, compute=[], uuid="GPU-free"), nvml.card(1, uuid="GPU-used")))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "none of them")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setitem(sys.modules, "torch", fake_torch())
 
 
@@ -178,6 +178,13 @@ def test_a_gpu_that_somebody_uses_is_left_alone(machine, capsys):
     assert run("--gpu", "1", "--duration", "0.1") == 1
     assert "is used by" in capsys.readouterr().err
     assert run("--gpu", "1", "--duration", "0.1", "--force") == 0
+
+
+def test_a_gpu_that_is_not_given_to_us_is_left_alone(machine, monkeypatch, capsys):
+    """Inside an allocation the neighbours' GPUs are out of reach, by force too."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert run("--gpu", "0", "--force") == 2
+    assert "as CUDA_VISIBLE_DEVICES says" in capsys.readouterr().err
 
 
 def test_an_unknown_gpu_is_named_with_those_there_are(machine, capsys):

@@ -28,6 +28,11 @@ def add_backend_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="measure the PCIe rates of cards that do not count bytes, which takes 40 ms for each of them",
     )
+    add_all_devices_option(parser)
+
+
+def add_all_devices_option(parser: argparse.ArgumentParser) -> None:
+    """The option that lifts the filter of CUDA_VISIBLE_DEVICES."""
     parser.add_argument(
         "--all-devices",
         action="store_true",

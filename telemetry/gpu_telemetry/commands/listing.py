@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING
 
 from gpu_telemetry import backends
+from gpu_telemetry.commands import add_all_devices_option
 from gpu_telemetry.monitor import GpuMonitor
 from gpu_telemetry.tables import UNKNOWN, gibibytes, table
+from gpu_telemetry.visible import VARIABLE
 
 if TYPE_CHECKING:
     import argparse
@@ -24,12 +27,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", choices=backends.NAMES, default="auto", help="where to ask (default: %(default)s)"
     )
+    add_all_devices_option(parser)
 
 
 def execute(options: argparse.Namespace) -> int:
     """Print them; no driver is an error, so that nobody takes it for a machine without GPUs."""
-    with GpuMonitor(options.backend) as monitor:
+    with GpuMonitor(options.backend, environ={} if options.all_devices else None) as monitor:
         topology = monitor.topology()
+    if not topology.gpus and not options.all_devices and os.environ.get(VARIABLE) is not None:
+        sys.stderr.write(f"{VARIABLE}={os.environ[VARIABLE]!r} leaves no device; --all-devices shows them\n")
     if options.json:
         sys.stdout.write(json.dumps(topology.to_dict(), indent=2) + "\n")
     else:

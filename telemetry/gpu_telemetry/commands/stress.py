@@ -12,6 +12,7 @@ from gpu_telemetry.monitor import GpuMonitor
 from gpu_telemetry.sampling import stop_on_signals
 from gpu_telemetry.stress import find_engine, stress
 from gpu_telemetry.units import age
+from gpu_telemetry.visible import VARIABLE
 
 if TYPE_CHECKING:
     import argparse
@@ -44,12 +45,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Keep the GPU busy; returns 0. Exits with 3 where neither PyTorch nor CuPy is installed."""
-    with GpuMonitor(environ={}) as monitor:
+    with GpuMonitor() as monitor:
         slot = _slot(monitor, options.gpu)
         if not options.force:
             _refuse_if_used(monitor, slot)
     # CUDA counts its devices in another order than NVML; the UUID says which one is meant.
-    os.environ["CUDA_VISIBLE_DEVICES"] = slot.mig_uuid or slot.uuid
+    os.environ[VARIABLE] = slot.mig_uuid or slot.uuid
     engine = find_engine()
     with stop_on_signals() as stop:
         sys.stderr.write(
@@ -73,7 +74,8 @@ def _slot(monitor: GpuMonitor, name: str) -> Slot:
     slots = {slot.name: slot for slot in monitor.topology().slots()}
     if name not in slots:
         known = ", ".join(slots) or "none"
-        raise TelemetryError(f"there is no GPU {name!r}", hint=f"known here: {known}", exit_code=2)
+        limit = f", as {VARIABLE} says" if VARIABLE in os.environ else ""
+        raise TelemetryError(f"there is no GPU {name!r}", hint=f"known here: {known}{limit}", exit_code=2)
     return slots[name]
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import ArgumentTypeError
 from collections import deque
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpu_telemetry.commands.summary import recordings_in
 from gpu_telemetry.reader import Recording
 from gpu_telemetry.tables import UNKNOWN, gibibytes, number, table
 
@@ -20,16 +22,22 @@ _HEAD = ("time", "device", "status", "util %", "mem GiB", "°C", "W", "gap s")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="a recording; .gz too")
     parser.add_argument(
-        "-n", type=int, default=15, metavar="N", help="how many samples of each device (default: %(default)s)"
+        "file", type=Path, metavar="FILE", help="a recording, .gz too, or a folder: the newest in it"
+    )
+    parser.add_argument(
+        "-n",
+        type=_count,
+        default=15,
+        metavar="N",
+        help="how many samples of each device (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="the lines as JSON, one per line")
 
 
 def execute(options: argparse.Namespace) -> int:
     """Print them; 1 if there are none."""
-    recording = Recording(options.file)
+    recording = Recording(max(recordings_in([options.file]), key=lambda path: path.name))
     rows = _last(recording, options.n)
     if options.json:
         sys.stdout.write("".join(json.dumps(row) + "\n" for row in rows))
@@ -38,6 +46,13 @@ def execute(options: argparse.Namespace) -> int:
     if recording.torn_lines:
         sys.stderr.write(f"note: {recording.torn_lines} torn line left out; its writer was killed\n")
     return 0 if rows else 1
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise ArgumentTypeError(f"{text} is less than 1")
+    return count
 
 
 def _last(recording: Recording, count: int) -> list[dict[str, Any]]:
