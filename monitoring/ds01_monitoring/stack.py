@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ds01_monitoring.tree import RenderedTree
 
 EXPORTER_UNIT = Path("/etc/systemd/system/ds01-exporter.service")
+TELEMETRY_UNIT = Path("/etc/systemd/system/gpu-telemetry.service")
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ def plan(settings: Settings, state: StateDir, *, demo: bool = False, runtime: st
         demo=demo,
         extra={
             "supervise_exporter": demo or _supervised(settings),
+            # The unit's agent serves the same readings on the same port of loopback.
+            "telemetry_unit": not demo and TELEMETRY_UNIT.exists(),
             "hardware_reason": hardware.reason,
         },
     )

@@ -148,3 +148,38 @@ def test_grafana_asks_for_passwords_that_no_process_list_shows(tmp_path: Path) -
     assert f'GF_SECURITY_ADMIN_PASSWORD="$__file{{{tmp_path}/secrets/grafana_admin_password}}"' in text
     assert 'GF_METRICS_BASIC_AUTH_PASSWORD="$__file{%(ENV_DS01_STATE)s/secrets/http_password}"' in text
     assert "__FILE" not in text
+
+
+@pytest.mark.parametrize(
+    ("runtime", "installed", "bound"),
+    [
+        ("native", False, ["127.0.0.1"]),
+        ("native", True, None),
+        ("compose", False, ["127.0.0.1", "172.30.101.1"]),
+        ("compose", True, ["172.30.101.1"]),
+    ],
+)
+def test_the_unit_of_gpu_telemetry_keeps_its_port(
+    bare: None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    runtime: str,
+    installed: bool,
+    bound: list[str] | None,
+) -> None:
+    """Where the unit is installed, no process of the stack takes the address that its agent serves on."""
+    unit = tmp_path / "gpu-telemetry.service"
+    if installed:
+        unit.touch()
+    monkeypatch.setattr(stack, "TELEMETRY_UNIT", unit)
+    monkeypatch.setattr(detect, "hardware", lambda _settings, _runtime: Found("nvml", "a driver"))
+    context = stack.plan(Settings(), StateDir(tmp_path), runtime=runtime).context
+
+    text = Templates().render("monitoring/supervisord.conf.j2", context.variables())
+
+    commands = [line for line in text.splitlines() if "gpu-telemetry export" in line]
+    found = [
+        words[at + 1] for words in map(str.split, commands) for at, w in enumerate(words) if w == "--bind"
+    ]
+    assert (found if commands else None) == bound
+    assert "gpu-telemetry" in context.jobs

@@ -152,6 +152,8 @@ class NativeRuntime:
             wanted = {port: job for port, job in wanted.items() if job != "dcgm-exporter"}
         if not context.extra.get("supervise_exporter", True):
             wanted.pop(settings.exporter.port, None)
+        if context.extra.get("telemetry_unit", False):
+            wanted.pop(settings.ports.gpu_telemetry, None)
         ours = {process.pid for process in processes.read_all(self.state.run) if process.alive()}
         taken = {
             port: listener for port, listener in ports.listeners(wanted).items() if listener.pid not in ours
