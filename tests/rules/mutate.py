@@ -1,7 +1,7 @@
 """`make mutate`: changes the rendered rules one place at a time and asks the unit tests whether they notice.
 
 A mutant that no case catches is a survivor: a condition that nobody proved. Those that cannot matter are listed
-with the reason in survivors.yml; any other makes the run fail when fewer than 95 % are caught.
+with the reason in survivors.yml; any other makes the run fail, and so does a share under 95 %.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,21 +17,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from tests.rules import driver
 from tests.rules.mutations import Mutant, mutants
+from tests.rules.proofs import able, split
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 GOAL = 0.95
 SURVIVORS = Path(__file__).parent / "survivors.yml"
-OWN_CASES = {"allocation": "allocation allocation_alerts", "gpu": "gpu_days gpu", "inventory": "gpu"}
-
-
-def cases_for(file: str) -> list[Path]:
-    """The case files that load a rule file, the likeliest to notice first."""
-    stem = file.removesuffix(".yml")
-    first = OWN_CASES.get(stem, stem).split()
-    using = [case for case in driver.CASES if file in yaml.safe_load(case.read_text("utf-8"))["rule_files"]]
-    return sorted(using, key=lambda case: (case.stem not in first, case.stem != stem, case.stem))
 
 
 class Workshop:
@@ -41,7 +34,10 @@ class Workshop:
         self.tool = tool
         self.rendered = driver.render()
         driver.write(self.rendered, folder)
-        driver.install(driver.CASES, folder)
+        apart = folder / "apart"
+        apart.mkdir()
+        self.proofs = split(driver.CASES, apart)
+        driver.install((proof.path for proof in self.proofs), folder)
 
     def caught_by(self, file: str, mutant: Mutant) -> str | None:
         """The case that notices the mutant, an empty string if none does, None if it is no rule at all."""
@@ -52,12 +48,12 @@ class Workshop:
                 if original.name != file:
                     (folder / original.name).symlink_to(original)
             driver.write(changed, folder)
-            for case in cases_for(file):
-                outcome = driver.run_case(self.tool, case, folder, "")
+            for proof in able(self.proofs, file, mutant.name, self.rendered):
+                outcome = driver.run_case(self.tool, proof.path, folder, "")
                 if "could not parse expression" in outcome.output:
                     return None
                 if not outcome.passed:
-                    return case.stem
+                    return proof.path.stem
         return ""
 
 
@@ -83,34 +79,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not tools:
         sys.stderr.write("error: no promtool\n  hint: `make tools` fetches it\n")
         return 2
-    accepted = yaml.safe_load(SURVIVORS.read_text("utf-8")) or {}
     with tempfile.TemporaryDirectory(prefix="ds01-rules-") as name, ThreadPoolExecutor(options.jobs) as pool:
         workshop = Workshop(Path(name), next(iter(tools.values())))
         work = [
             (file, mutant)
             for file, content in workshop.rendered.items()
-            if not options.files or file.removesuffix(".yml") in options.files
+            if content and (not options.files or file.removesuffix(".yml") in options.files)
             for mutant in mutants(driver.rules_of({file: content}))
         ]
         outcomes = pool.map(lambda item: workshop.caught_by(*item), work)
-        total = caught = explained = 0
-        for (file, mutant), case in zip(work, outcomes, strict=True):
-            total += case is not None
-            caught += bool(case)
-            if case == "":
-                reason = accepted.get(mutant.name, {}).get(mutant.change)
-                explained += reason is not None
-                say(
-                    f"survived  {file}  {mutant.name}",
-                    f"    {mutant.change}",
-                    f"    reason: {reason or 'none'}",
-                )
-    share = caught / total if total else 1.0
-    say(
-        f"{total} mutants, {caught} caught ({share:.1%}), {explained} survivors with a reason, "
-        f"{total - caught - explained} without"
-    )
-    return 0 if share >= GOAL else 1
+        return report(zip(work, outcomes, strict=True))
+
+
+def report(results: Iterable[tuple[tuple[str, Mutant], str | None]]) -> int:
+    """Print the survivors as they are found, then a line for each file and one for all; the exit status."""
+    accepted = yaml.safe_load(SURVIVORS.read_text("utf-8")) or {}
+    caught: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    unexplained = 0
+    for (file, mutant), proof in results:
+        total[file] += proof is not None
+        caught[file] += bool(proof)
+        if proof == "":
+            reason = accepted.get(mutant.name, {}).get(mutant.change)
+            unexplained += reason is None
+            say(f"survived  {file}  {mutant.name}", f"    {mutant.change}", f"    reason: {reason or 'none'}")
+    for file, count in total.items():
+        say(f"{file}: {caught[file]} of {count}")
+    share = caught.total() / total.total() if total.total() else 1.0
+    say(f"survivors without a reason: {unexplained}")
+    say(f"{caught.total()} of {total.total()} mutants caught ({100 * share:.1f} %)")
+    return 0 if share >= GOAL and not unexplained else 1
 
 
 def say(*lines: str) -> None:
