@@ -45,7 +45,9 @@ class Exporter:
         self._joiners = {False: GzipJoiner(), True: GzipJoiner()}
         self._health = Health("exposition")
         self.state = StateFile(settings.state_file) if settings.state_file else None
-        self.metadata = MetadataFolder(settings.state_dir / "container-metadata")
+        self.metadata = (
+            MetadataFolder(settings.state_dir / "container-metadata") if settings.state_dir else None
+        )
         self.docker = DockerWatch(Docker(settings.docker_host)) if settings.docker_host else None
         self.topology: TopologyFile | DriverTopology | None = None
         self.xid: XidErrors | None = None
@@ -55,7 +57,7 @@ class Exporter:
             self.topology = TopologyFile(Path(settings.topology))
         self.use = ContainerUse(settings.cgroup_root, self._sampled) if self.docker else None
         self.events = Events(settings.events_file) if settings.events_file else None
-        self.disk = Disk(settings.state_dir)
+        self.disk = Disk(settings.state_dir) if settings.state_dir else None
         self._parts = self._make_parts()
 
     def start(self) -> None:
@@ -89,8 +91,7 @@ class Exporter:
             return b"".join(piece.text for piece in pieces)
 
     def _refresh(self) -> None:
-        self.metadata.refresh()
-        for one in (self.state, self.docker, self.topology, self.disk):
+        for one in (self.metadata, self.state, self.docker, self.topology, self.disk):
             if one is not None:
                 one.refresh()
 
@@ -157,7 +158,7 @@ class Exporter:
             sources = Sources(
                 state=self.state.state if self.state else None,
                 containers=self.docker.containers if self.docker else None,
-                metadata=self.metadata.by_container,
+                metadata=self.metadata.by_container if self.metadata else {},
                 slots=self.topology.table if self.topology else None,
             )
             self._view = (key, merge(sources, self._settings.mig_equivalents_per_gpu))
@@ -182,10 +183,11 @@ class Exporter:
         yield family("ds01_exporter_info", [((package_version(), "slim"), 1.0)])
 
     def _disk_key(self) -> Hashable:
-        return (self.disk.sizes, self.state.modified if self.state else None)
+        return (self.disk.sizes if self.disk else (), self.state.modified if self.state else None)
 
     def _disk(self) -> Iterator[Metric]:
-        yield family("ds01_state_disk_bytes", (((kind,), float(size)) for kind, size in self.disk.sizes))
+        sizes = self.disk.sizes if self.disk else ()
+        yield family("ds01_state_disk_bytes", (((kind,), float(size)) for kind, size in sizes))
         modified = self.state.modified if self.state else None
         yield family(
             "ds01_state_file_modified_timestamp_seconds", [] if modified is None else [((), modified)]

@@ -32,7 +32,7 @@ class Settings:
     port: int = 9101
     password_file: Path | None = None
     state_file: Path | None = Path("/var/lib/ds01/gpu-state.json")
-    state_dir: Path = Path("/var/lib/ds01")
+    state_dir: Path | None = Path("/var/lib/ds01")
     events_file: Path | None = Path("/var/log/ds01/events.jsonl")
     docker_host: str | None = "unix:///var/run/docker.sock"
     topology: str | None = "nvml"
@@ -101,7 +101,7 @@ _OPTIONS: tuple[tuple[str, str, str, Callable[[str], Any], str], ...] = (
     ("--port", "DS01_EXPORTER_PORT", "port", _port, "port to listen on"),
     ("--password-file", "DS01_EXPORTER_PASSWORD_FILE", "password_file", Path, "ask for basic auth: user name ds01, and the password in this file's first line"),
     ("--state-file", "DS01_STATE_FILE", "state_file", _source, f"the allocator's state file, or {OFF}"),
-    ("--state-dir", "DS01_STATE_DIR", "state_dir", Path, "the allocator's directory, which holds container-metadata/"),
+    ("--state-dir", "DS01_STATE_DIR", "state_dir", _source, f"the allocator's directory, which holds container-metadata/, or {OFF}"),
     ("--events-file", "DS01_EVENTS_FILE", "events_file", _source, f"the allocator's event log, or {OFF}"),
     ("--docker-host", "DOCKER_HOST", "docker_host", _docker_host, f"the Docker Engine: unix:///path, tcp://address:port, or {OFF}"),
     ("--topology", "DS01_TOPOLOGY", "topology", _topology, f"where the GPU slots come from: nvml (the driver), a file that `gpu-telemetry list --json` printed, or {OFF}"),

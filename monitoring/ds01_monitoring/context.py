@@ -25,6 +25,7 @@ JOBS = (
     "alertmanager",
     "grafana",
 )
+ALLOCATOR_SOURCES = ("DS01_STATE_FILE", "DS01_EVENTS_FILE", "DS01_STATE_DIR")
 HARDWARE_JOB = {"dcgm": "dcgm-exporter", "nvml": "gpu-telemetry"}
 
 
@@ -184,6 +185,7 @@ def exporter_environment(context: Context) -> dict[str, str]:
         "DOCKER_HOST": _docker_host(allocations.docker),
         "DS01_TOPOLOGY": "nvml" if expects_cards(context) else "none",
         "DS01_CGROUP_ROOT": "/sys/fs/cgroup",
+        **({} if allocations.allocator else dict.fromkeys(ALLOCATOR_SOURCES, "none")),
         **(demos.exporter_environment(context.state) if context.demo else {}),
         **(_container_environment(context) if settings.exporter.deployment == "container" else {}),
         **context.extra.get("exporter_env", {}),

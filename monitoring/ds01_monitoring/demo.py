@@ -32,6 +32,7 @@ def settings(site: Settings, state: StateDir) -> Settings:
             "dcgm": Dcgm(),
             "allocations": site.allocations.model_copy(
                 update={
+                    "allocator": True,
                     "state_file": root / "state" / "gpu-state.json",
                     "events_file": root / "log" / "events.jsonl",
                     "state_dir": root / "state",

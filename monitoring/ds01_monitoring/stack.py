@@ -132,6 +132,9 @@ def _without(context: Context, hardware_reason: str) -> dict[str, str]:
     """The exporter's collectors that have nothing to read on this machine, each with the reason."""
     cards = contexts.expects_cards(context)
     found = {} if cards else dict.fromkeys(("topology", "xid"), hardware_reason)
+    if not context.settings.allocations.allocator:
+        reason = "the configuration says allocations.allocator: false"
+        found |= dict.fromkeys(("state", "events", "disk"), reason)
     docker = context.settings.allocations.docker
     if context.settings.exporter.deployment == "container":
         reason = "the exporter runs in a container, which gets no Docker socket"

@@ -199,6 +199,15 @@ def test_a_key_cannot_forge_a_line_of_the_log(site, scrape, caplog):
     assert len(line) < 600
 
 
+def test_a_machine_without_allocator_has_nothing_that_fails(site):
+    """With every source of the allocator off the others report, and no collector is left to fail."""
+    text = site.exporter(state_file=None, state_dir=None).scrape().decode()
+
+    assert 'ds01_collector_success{collector="exposition"} 1.0' in text
+    assert "} 0.0" not in "".join(line for line in text.splitlines() if "collector_success" in line)
+    assert "ds01_state_disk_bytes{" not in text
+
+
 def test_a_huge_state_file_is_not_read(site, scrape, caplog):
     """100 MB are refused without reading them."""
     with site.state_file.open("wb") as file:

@@ -73,6 +73,19 @@ def test_what_the_machine_does_not_have_never_fails(bare: None, tmp_path: Path) 
     assert variables["DS01_TOPOLOGY"] == variables["DOCKER_HOST"] == "none"
 
 
+def test_a_machine_without_allocator_can_say_so(bare: None, tmp_path: Path) -> None:
+    """Its files are then not looked for, so nothing fails and no alert fires for ever; the demo has its own."""
+    site = Settings.model_validate({"allocations": {"allocator": False}})
+    planned = stack.plan(site, StateDir(tmp_path))
+    variables = contexts.exporter_environment(planned.context)
+    demo = stack.plan(site, StateDir(tmp_path), demo=True)
+
+    assert {variables[name] for name in contexts.ALLOCATOR_SOURCES} == {"none"}
+    assert {"state", "events", "disk"} <= planned.deployment().without.keys()
+    assert demo.deployment().without == {}
+    assert "none" not in contexts.exporter_environment(demo.context).values()
+
+
 def test_cards_that_were_accepted_are_missed_when_the_driver_is_gone(bare: None, tmp_path: Path) -> None:
     """A boot without driver is not a machine without GPUs: its topology is asked for, and fails aloud."""
     state = StateDir(tmp_path)

@@ -31,6 +31,7 @@ class Dcgm(Section):
 class Allocations(Section):
     """What the exporter reads to know who holds which GPU."""
 
+    allocator: bool = True
     state_file: AbsolutePath = Path("/var/lib/ds01/gpu-state.json")
     events_file: AbsolutePath = Path("/var/log/ds01/events.jsonl")
     state_dir: AbsolutePath = Path("/var/lib/ds01")

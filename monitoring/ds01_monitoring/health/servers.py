@@ -30,7 +30,10 @@ READY = {
 COLLECTOR_SUCCESS = "ds01_collector_success"
 WARNING = re.compile(r" (?:WARNING|ERROR) (\w+): (.*)")
 LOG_LINES = 200
-_FILES = "does the allocator run here, and are the paths under allocations: in monitoring.yaml right?"
+_FILES = (
+    "does the allocator run here, and are the paths under allocations: in monitoring.yaml right? "
+    "Where there is none, set allocations.allocator: false and run monitoring-manage restart"
+)
 HINTS = {"state": _FILES, "events": _FILES, "disk": _FILES}
 
 HAS_RENDERED_FILES = ("prometheus", "alertmanager")
