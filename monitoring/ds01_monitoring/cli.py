@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "ack": "silence:ack",
     "backtest": "backtest:backtest",
+    "backup": "backup:backup",
     "check": "render:check",
     "install": "install:install",
     "inventory": "inventory:inventory",
@@ -33,6 +34,7 @@ COMMANDS = {
     "render": "render:render",
     "report": "report:report",
     "restart": "restart:restart",
+    "restore": "backup:restore",
     "silence": "silence:silence",
     "silences": "silence:silences",
     "start": "start:start",

@@ -66,7 +66,7 @@ def carry_out(plan: Plan, say: Say) -> None:
 def _stop(state: StateDir, *, data: bool) -> Iterator[Step]:
     for running in deployment.find(state, demo=False):
         what = "the demo" if running.demo else "the stack"
-        yield Step(f"stop {what} ({running.runtime})", partial(_down, running))
+        yield Step(f"stop {what} ({running.runtime})", partial(_down, running, data=data))
     for kind in ("volume", "network") if data else ():
         found = gpus.engine(
             kind, "ls", "--quiet", "--filter", f"label=com.docker.compose.project={PROJECT}"
@@ -84,8 +84,10 @@ def _docker_remove(kind: str, names: list[str]) -> None:
         command.run(["docker", kind, "rm", *left], timeout=SECONDS)
 
 
-def _down(running: deployment.Deployment) -> None:
-    running.control().down(lambda _text: None)
+def _down(running: deployment.Deployment, *, data: bool) -> None:
+    control = running.control()
+    remove = getattr(control, "remove", control.down) if data else control.down
+    remove(lambda _text: None)
     running.forget()
 
 
