@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import getpass
+import shlex
+import shutil
 import socket
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ds01_monitoring import paths
 from ds01_monitoring.http import Client, Unreachable
 
 if TYPE_CHECKING:
@@ -52,6 +57,19 @@ def tunnel(found: list[Page], deployment: Deployment) -> str:
     ports = [_port(deployment, page.job) for page in found]
     forwards = " ".join(f"-L {port}:localhost:{port}" for port in ports)
     return f"ssh {forwards} {getpass.getuser()}@{socket.gethostname()}"
+
+
+def called(name: str) -> str:
+    """How this shell calls one of our commands: by its name where PATH has it, else by the launcher's place."""
+    if shutil.which(name):
+        return name
+    clone = paths.data_root()
+    launcher = clone / "bin" / name
+    if not launcher.exists():
+        launcher = Path(sys.argv[0]).with_name(name)
+    elif clone == Path.cwd():
+        return f"./bin/{name}"
+    return shlex.quote(str(launcher))
 
 
 def _port(deployment: Deployment, job: str) -> int:

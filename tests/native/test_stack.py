@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ds01_monitoring import context as contexts
-from ds01_monitoring import deployment, detect, inventory, stack
+from ds01_monitoring import deployment, detect, inventory, pages, paths, stack
 from ds01_monitoring.config import Settings
 from ds01_monitoring.detect import Found
 from ds01_monitoring.errors import UserError
@@ -131,6 +131,21 @@ def test_under_compose_the_source_of_readings_is_what_the_engine_can_give(
 
     assert found.value == expected
     assert reason in found.reason
+
+
+def test_the_next_command_can_be_typed_as_it_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a clone nothing is on PATH, so that a bare name would not be found."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.chdir(paths.data_root())
+    assert pages.called("monitoring-status") == "./bin/monitoring-status"
+
+    monkeypatch.chdir(tmp_path)
+    assert pages.called("monitoring-status").endswith("/bin/monitoring-status")
+
+    (tmp_path / "monitoring-status").touch(mode=0o755)
+    assert pages.called("monitoring-status") == "monitoring-status"
 
 
 def test_nothing_started_is_said_with_the_command_that_starts(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def show_pages(screen: Screen, deployment: Deployment, options: str) -> None:
         deployment: What runs.
         options: The global options that the reader has to give again, with a space before.
     """
-    from ds01_monitoring.pages import pages, tunnel  # noqa: PLC0415
+    from ds01_monitoring.pages import called, pages, tunnel  # noqa: PLC0415
 
     found = pages(deployment)
     screen.line()
@@ -156,5 +156,5 @@ def show_pages(screen: Screen, deployment: Deployment, options: str) -> None:
     if found:
         screen.line(f"  from your own computer: {tunnel(found, deployment)}")
     flag = " --demo" if deployment.demo else ""
-    manage = f"monitoring-manage{options}"
-    screen.line(f"  then: monitoring-status{options}, {manage} logs, {manage} stop{flag}")
+    status, manage = (f"{called(name)}{options}" for name in ("monitoring-status", "monitoring-manage"))
+    screen.line(f"  then: {status}, {manage} logs, {manage} stop{flag}")
