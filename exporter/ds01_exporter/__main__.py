@@ -9,6 +9,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from prometheus_client import ProcessCollector
+
 from ds01_exporter.app import Exporter
 from ds01_exporter.exposition import content_type, wants_openmetrics
 from ds01_exporter.settings import package_version, read_settings
@@ -35,7 +37,7 @@ def main() -> int:
         password = read_password(settings.password_file) if settings.password_file else None
     except PasswordFileError as error:
         return _refused(str(error), "--password-file names a file with the password in its first line", 2)
-    exporter = Exporter(settings)
+    exporter = Exporter(settings, process=ProcessCollector(registry=None))
     try:
         server = Server(routes(exporter), bind=settings.bind, port=settings.port, password=password)
     except BindError as error:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
 
     from prometheus_client.core import Metric
+    from prometheus_client.registry import Collector
 
     from ds01_exporter.containers import Container
 
@@ -37,8 +38,10 @@ FIRST_WAIT_SECONDS = 0.5
 class Exporter:
     """All collectors, and the exposition text that they make together."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, process: Collector | None = None) -> None:
+        """Wire the sources that the settings name; `process` adds what a program says of itself."""
         self._settings = settings
+        self._process = process
         self._lock = threading.Lock()
         self._view: tuple[Hashable, View] = (None, View())
         self._rows: tuple[View | None, Mapping[str, Rows]] = (None, {})
@@ -136,6 +139,8 @@ class Exporter:
             events = self.events
             parts.append(Part(events.reading, lambda: events_families(events.reading())))
         parts.append(Part(self._disk_key, self._disk))
+        if self._process is not None:
+            parts.append(Part(time.monotonic, self._process.collect))
         return parts
 
     def _allocation_part(self, name: str) -> Part:

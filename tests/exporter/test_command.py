@@ -86,6 +86,18 @@ def test_serves_its_pages_and_ends_cleanly(start):
     assert "Traceback" not in process.stderr.read()
 
 
+def test_says_how_much_memory_it_takes(start):
+    """The metrics of the process itself are there, in both formats, under their usual names."""
+    _, port = start()
+    for accept in ("text/plain", "application/openmetrics-text; version=1.0.0"):
+        answer = until(lambda accept=accept: get(port, "/metrics", accept=accept))
+        lines = answer.body.decode().splitlines()
+        memory = [line for line in lines if line.startswith("process_resident_memory_bytes ")]
+
+        assert len(memory) == 1
+        assert 1e6 < float(memory[0].split()[1]) < 1e9
+
+
 def test_odd_accept_headers_get_an_answer(start):
     """Versions that are no numbers or are unknown get one of the two formats."""
     _, port = start()
