@@ -153,6 +153,10 @@ class FakeNvml:
         """One C function."""
         self.refresh()
         self.calls[name] = self.calls.get(name, 0) + 1
+        if name in self.state.get("hang", []):
+            if self._file:
+                self._file.with_suffix(".hung").touch()
+            _hang()
         if self.state["error"] and name != "nvmlShutdown":
             return int(self.state["error"])
         if name == "nvmlInitWithFlags":
@@ -362,6 +366,14 @@ class _Function:
 
     def __call__(self, *arguments: Any) -> int:
         return self._library.call(self._name, arguments)
+
+
+def _hang() -> None:
+    """Never return from C, whatever signals come, as a call into a driver that is stuck."""
+    library = ctypes.CDLL(None)
+    mutex = ctypes.create_string_buffer(64)
+    library.pthread_mutex_lock(mutex)
+    library.pthread_mutex_lock(mutex)
 
 
 def _put(reference: Any, value: int) -> int:

@@ -6,7 +6,7 @@ from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING
 
 from gpu_telemetry import backends
-from gpu_telemetry.monitor import GpuMonitor
+from gpu_telemetry.patience import PatientMonitor
 from gpu_telemetry.units import age
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ def add_all_devices_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def monitor_of(options: argparse.Namespace, *, host: HostReader | None = None) -> GpuMonitor:
+def monitor_of(options: argparse.Namespace, *, host: HostReader | None = None) -> PatientMonitor:
     """The monitor that the options of `add_backend_options` ask for."""
     backend = backends.create(options.backend, pcie_throughput=options.pcie_throughput)
-    return GpuMonitor(backend, environ={} if options.all_devices else None, host=host)
+    return PatientMonitor(backend, environ={} if options.all_devices else None, host=host)
 
 
 def interval(text: str) -> float:
