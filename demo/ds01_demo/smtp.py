@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 MAX_BYTES = 10 * 1024 * 1024
 """The largest message that is taken, announced with SIZE."""
 
+KEPT_BYTES, KEPT_MAILS = 100 * 1024 * 1024, 1000
+"""What the mailbox holds; every user of the machine can send to it, so that older mail has to go."""
+
 _MAX_RECIPIENTS = 100
 _LINE_LIMIT = 64 * 1024
 _IDLE_SECONDS = 60.0
@@ -62,6 +65,15 @@ class Mailbox:
         fresh.write_bytes(text)
         fresh.replace(self._directory / name)
         log.info("mail to %s", ", ".join(recipients))
+        self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        newest = sorted(self._directory.glob("*.eml"), reverse=True)
+        room = KEPT_BYTES
+        for place, file in enumerate(newest):
+            room -= file.stat().st_size
+            if room < 0 or place >= KEPT_MAILS:
+                file.unlink()
 
 
 class _Connection:

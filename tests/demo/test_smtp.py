@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ds01_demo import smtp
 from ds01_demo.errors import DemoError
 from ds01_demo.smtp import MAX_BYTES, MailSink
 
@@ -45,6 +46,20 @@ def stored(mailbox: Path) -> list[EmailMessage]:
     ]
     assert all(isinstance(mail, EmailMessage) for mail in found)
     return found  # type: ignore[return-value]
+
+
+def test_the_mailbox_does_not_fill_the_disk(
+    client: smtplib.SMTP, mailbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody on the machine can send to it: the oldest mails go, the newest stays."""
+    monkeypatch.setattr(smtp, "KEPT_MAILS", 3)
+    for number in range(5):
+        client.sendmail("a@demo.example", ["b@demo.example"], f"Subject: {number}\n\ntext")
+    assert [mail["Subject"] for mail in stored(mailbox)] == ["2", "3", "4"]
+
+    monkeypatch.setattr(smtp, "KEPT_BYTES", 2000)
+    client.sendmail("a@demo.example", ["b@demo.example"], "Subject: 5\n\n" + 1900 * "x")
+    assert [mail["Subject"] for mail in stored(mailbox)] == ["5"]
 
 
 def test_a_mail_arrives_whole(client: smtplib.SMTP, mailbox: Path) -> None:
