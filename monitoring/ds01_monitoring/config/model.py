@@ -107,6 +107,7 @@ class Prometheus(Section):
     retention_size: Size = "20GB"
     external_labels: dict[LabelName, str] = Field(default_factory=dict)
     remote_write: list[RemoteWrite] = Field(default_factory=list)
+    legacy_names: bool = False
 
 
 class Grafana(Section):
