@@ -89,7 +89,7 @@ class Allocations:
         return bool(self.open())
 
     def _path(self, allocation_id: str) -> Path:
-        name = quote(allocation_id, safe="")
+        name = quote(allocation_id, safe="", errors="surrogateescape")
         if not name or len(name) > LONGEST_NAME:
             raise TelemetryError(
                 f"{allocation_id!r} cannot be the id of an allocation",

@@ -54,7 +54,8 @@ class Archive:
         try:
             for path in self.files():
                 # A file that was made this second may be about to be locked by its recorder.
-                if path.suffix != ".gz" and self._now() - path.stat().st_mtime > 1:
+                stat = _stat(path)
+                if path.suffix != ".gz" and stat is not None and self._now() - stat.st_mtime > 1:
                     self._compress(path)
             self._forget()
         except OSError as error:
@@ -86,18 +87,25 @@ class Archive:
             path.unlink()
 
     def _forget(self) -> None:
-        files = self.files()
-        sizes = {path: path.stat().st_size for path in files}
-        total = sum(sizes.values())
-        for path in files:
-            too_old = self._now() - path.stat().st_mtime > self._keep_seconds
+        found = {path: stat for path in self.files() if (stat := _stat(path)) is not None}
+        total = sum(stat.st_size for stat in found.values())
+        for path, stat in found.items():
+            too_old = self._now() - stat.st_mtime > self._keep_seconds
             if not too_old and total <= self._keep_bytes:
                 continue
             with _locked(path) as mine:
                 if mine:
                     path.unlink()
-                    total -= sizes[path]
+                    total -= stat.st_size
                     log.info("deleted %s", path)
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    """None where another recorder has just compressed or deleted it."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
 
 
 @contextmanager

@@ -189,7 +189,7 @@ class Recorder:
         file = self._file
         if file is None:  # pragma: no cover - `_open` sets it or raises.
             return
-        data = text.encode()
+        data = text.encode(errors="backslashreplace")  # A tag of the command line may be no UTF-8.
         written = 0
         try:
             while written < len(data):

@@ -296,3 +296,31 @@ def test_wrong_input_is_named(
     done = call(*given, env=fake_driver.environment)
     assert (done.returncode, words in done.stderr) == (code, True), done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_is_no_utf8_goes_through(fake_driver: SimpleNamespace, tmp_path: Path) -> None:
+    """A tag, an output and an allocation's id of any bytes."""
+    fake_driver.write(fake_driver.card(0))
+    odd = os.fsdecode(b"j\xff")
+    run = [
+        *COMMAND,
+        "run",
+        "--out",
+        str(tmp_path),
+        "--job",
+        odd,
+        "--",
+        "printf",
+        r"a\377: CUDA out of memory\n",
+    ]
+    done = subprocess.run(run, capture_output=True, check=False, timeout=60, env=fake_driver.environment)
+    assert (done.returncode, done.stdout) == (0, b"a\xff: CUDA out of memory\n")
+    table = call("summary", "--table", str(tmp_path), env=fake_driver.environment)
+    assert (table.returncode, "yes" in table.stdout) == (0, True), table.stdout
+    hook = ("hook", "--state-dir", str(tmp_path / "state"))
+    assert call(*hook, "allocated", "--id", odd, env=fake_driver.environment).returncode == 0
+    assert (
+        json.loads(call(*hook, "status", env=fake_driver.environment).stdout)["allocations"][0]["id"] == odd
+    )
+    assert call(*hook, "released", "--id", odd, env=fake_driver.environment).returncode == 0
+    assert json.loads(call(*hook, "status", env=fake_driver.environment).stdout) == {"allocations": []}
