@@ -170,11 +170,13 @@ class Server:
     def stop(self) -> None:
         """End `serve_forever`; requests being answered get `STOP_SECONDS`. Safe in a signal handler."""
         self.stopping.set()
-        with contextlib.suppress(BlockingIOError):  # it is being woken already
+        with contextlib.suppress(OSError):  # it is being woken already, or has ended
             self._waker.send(b".")
 
     def stop_on_signals(self, *numbers: int) -> None:
         """Have each of these signals call `stop`; only for the main thread, which must be the one that serves.
+
+        One that we were started to ignore (nohup, a shell's background job) stays ignored.
 
         A signal that arrives just before the wait for connections would not interrupt it, so the interpreter is
         told to wake it (`signal.set_wakeup_fd`).
@@ -183,7 +185,8 @@ class Server:
         self._waker.setblocking(False)
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         for number in numbers:
-            signal.signal(number, lambda *_: self.stop())
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, lambda *_: self.stop())
 
     def answering(self, connection: socket.socket, *, now: bool) -> None:
         """Note whether an answer on `connection` is under way."""

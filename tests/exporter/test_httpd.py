@@ -278,3 +278,11 @@ def test_ends_on_a_signal_however_it_arrives(monkeypatch):
     assert server.stopping.is_set()
     assert signal.set_wakeup_fd(-1) == -1
     signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_second_signal_does_not_disturb_the_end():
+    """An impatient `kill` after the server has ended raises nothing in what is being closed then."""
+    server = httpd.Server({}, bind=["127.0.0.1"], port=0)
+    server.stop()
+    server.serve_forever()
+    server.stop()

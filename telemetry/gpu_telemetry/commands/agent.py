@@ -13,7 +13,7 @@ from gpu_telemetry.activity import ActivityTrigger, Thresholds
 from gpu_telemetry.agent import BEFORE_SECONDS, Agent, AllocationTrigger, Journal
 from gpu_telemetry.allocations import SYSTEM_STATE, Allocations, default_state_dir
 from gpu_telemetry.commands import add_backend_options, interval, monitor_of
-from gpu_telemetry.commands.export import add_server_options, exporter_of, stop_on_signals
+from gpu_telemetry.commands.export import STOP_SIGNALS, add_server_options, exporter_of
 from gpu_telemetry.commands.hook import add_state_option
 from gpu_telemetry.commands.record import add_recording_options, recorder_of
 from gpu_telemetry.errors import TelemetryError
@@ -87,7 +87,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Run until SIGTERM or SIGINT; returns 0 then."""
+    """Run until SIGTERM, SIGINT or SIGHUP; returns 0 then."""
     logging.getLogger("gpu_telemetry").setLevel(logging.DEBUG if options.debug else logging.INFO)
     state_dir = options.state_dir or default_state_dir()
     out = options.out or (SYSTEM_OUT if state_dir == SYSTEM_STATE else state_dir / "recordings")
@@ -112,7 +112,7 @@ def execute(options: argparse.Namespace) -> int:
 
 def _serve(options: argparse.Namespace, exporter: PrometheusExporter, sampler: BackgroundSampler) -> None:
     server = exporter.open()
-    stop_on_signals(server)
+    server.stop_on_signals(*STOP_SIGNALS)
     sampler.start()
     sys.stderr.write(f"serving on {', '.join(options.bind or LOOPBACK)} port {server.port}\n")
     server.serve_forever()

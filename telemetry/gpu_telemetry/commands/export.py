@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import sys
+from signal import SIGHUP, SIGINT, SIGTERM
 from typing import TYPE_CHECKING
 
 from gpu_telemetry.commands import add_backend_options, interval, monitor_of
@@ -13,7 +13,7 @@ from gpu_telemetry.exporter import DEFAULT_INTERVAL_SECS, DEFAULT_PORT, LOOPBACK
 if TYPE_CHECKING:
     import argparse
 
-    from gpu_telemetry.httpd import Server
+STOP_SIGNALS = (SIGTERM, SIGINT, SIGHUP)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -80,23 +80,12 @@ def exporter_of(options: argparse.Namespace) -> PrometheusExporter:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Serve until SIGTERM or SIGINT; returns 0 then."""
+    """Serve until SIGTERM, SIGINT or SIGHUP; returns 0 then."""
     exporter = exporter_of(options)
     with monitor_of(options) as monitor:
         server = exporter.register_gpu_metrics(monitor).open()
-        stop_on_signals(server)
+        server.stop_on_signals(*STOP_SIGNALS)
         sys.stderr.write(f"serving on {', '.join(options.bind or LOOPBACK)} port {server.port}\n")
         server.serve_forever()
         exporter.stop()
     return 0
-
-
-def stop_on_signals(server: Server) -> None:
-    """Ends the server on the first SIGTERM or SIGINT."""
-
-    def stop(*_: object) -> None:
-        if not server.stopping.is_set():
-            server.stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
