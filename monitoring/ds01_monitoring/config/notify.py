@@ -5,9 +5,20 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from ds01_monitoring.config.types import AbsolutePath, Address, Duration, MailAddress, Section
+from ds01_monitoring.config.types import (
+    AbsolutePath,
+    Address,
+    Duration,
+    MailAddress,
+    MailDomain,
+    Section,
+    duration_seconds,
+)
+
+LONGEST_PAUSE = 7 * 86400
+"""Seconds between two notifications at most: half of Alertmanager's `--data.retention`, which is 14 days."""
 
 Day = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 
@@ -79,11 +90,18 @@ class Users(Section):
 
     enabled: bool = False
     dry_run: bool = False
-    domain: str = ""
+    domain: MailDomain = ""
     after: Duration = "2h"
     at_most_every: Duration = "24h"
     addresses: dict[str, MailAddress] = Field(default_factory=dict)
     exceptions: list[UserException] = Field(default_factory=list)
+
+    @field_validator("at_most_every")
+    @classmethod
+    def _remembered(cls, every: str) -> str:
+        if duration_seconds(every) > LONGEST_PAUSE:
+            raise ValueError(f"{every} is longer than Alertmanager remembers what it sent; 7d at most")
+        return every
 
 
 class Holiday(Section):
@@ -108,6 +126,14 @@ class QuietHours(Section):
     end: ClockTime | None = None
     days: list[Day] = Field(default_factory=list)
     holidays: list[Holiday] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _has_both_ends(self) -> QuietHours:
+        if (self.begin is None) != (self.end is None):
+            raise ValueError("begin and end belong together; one of them is missing")
+        if self.begin is not None and self.begin == self.end:
+            raise ValueError(f"begin and end are both {self.end}; for whole days there is `days`")
+        return self
 
 
 class Notify(Section):
