@@ -42,6 +42,10 @@ def test_the_users_way_is_tried(alertmanager, mailbox):
     assert delivery.accepted
     assert delivery.to.startswith("bob@lab.example by ")
     assert mailbox.mails[0].to == ["bob@lab.example"]
+    assert mailbox.mails[0].subject == "LAB Test of the mail about idle GPUs"
+    for part in ("plain", "html"):
+        assert "nothing is wrong" in mailbox.mails[0].part(part)
+        assert "please stop" not in mailbox.mails[0].part(part)
 
 
 def test_a_wrong_password_is_reported_in_the_servers_words(alertmanager):
