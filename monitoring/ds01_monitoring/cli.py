@@ -25,6 +25,7 @@ COMMANDS = {
     "backtest": "backtest:backtest",
     "backup": "backup:backup",
     "check": "render:check",
+    "doctor": "doctor:doctor",
     "install": "install:install",
     "inventory": "inventory:inventory",
     "logs": "logs:logs",

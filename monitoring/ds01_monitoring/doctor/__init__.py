@@ -1,0 +1,1 @@
+"""Collects what somebody who helps needs to know, without a secret, and names likely causes."""
