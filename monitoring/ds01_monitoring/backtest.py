@@ -67,6 +67,14 @@ def replay(
     return mails
 
 
+def recorded_since(prometheus: Prometheus, *, now: float, since: int) -> float | None:
+    """When the record begins within the last `since` seconds (Unix time, to STEP); None where there is none."""
+    found = prometheus.query_range(
+        "group(ds01:allocation_utilization:ratio)", start=now - since, end=now, step=STEP, timeout=120
+    )
+    return min((float(row["values"][0][0]) for row in found), default=None)
+
+
 def _idle(settings: Settings, below: float, window: str) -> str:
     """PromQL: users for whom a slot they hold was idle for the whole window."""
     series = "ds01:allocation_utilization:ratio"

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from ds01_monitoring import quiet
-from ds01_monitoring.backtest import BACK_WITHIN, STEP, replay
+from ds01_monitoring.backtest import BACK_WITHIN, STEP, recorded_since, replay
 from ds01_monitoring.commands.backtest import show
 from ds01_monitoring.config.load import parse_settings
 
@@ -95,3 +95,24 @@ def test_the_backtest_counts_one_mail_a_day_outside_quiet_hours(capsys):
     show(mails, since=7 * 86400, below=0.05, window=7200)
     said = capsys.readouterr().out
     assert "2 mails to 2 users; 1 went back to work within 30 min" in said
+
+
+def test_the_backtest_knows_how_far_its_record_goes():
+    """A server that has recorded for an hour does not speak of a week, and one without a record of nothing."""
+    assert (
+        recorded_since(Recorded({}, {"ann": [5000.0, 5300.0], "bob": [4700.0]}), now=6000, since=9000) == 4700
+    )
+    assert recorded_since(Recorded({}, {}), now=6000, since=9000) is None
+
+
+@pytest.mark.parametrize(
+    ("since", "window", "said"),
+    [
+        (7 * 86400, 7200, "In the last 7 days, with the line at 0.05 for 2 h"),
+        (5400, 90, "90 min, with the line at 0.05 for 90 s"),
+    ],
+)
+def test_the_backtest_writes_times_for_people(since, window, said, capsys):
+    """No `0.0167 h`."""
+    show([], since=since, below=0.05, window=window)
+    assert said in capsys.readouterr().out

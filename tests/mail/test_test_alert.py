@@ -119,6 +119,20 @@ def test_a_silence_hits_what_it_names_and_ends(cli):
     assert "No silence is in force" in cli("silences")
 
 
+def test_a_silence_of_an_alert_that_does_not_exist_is_refused(cli, tmp_path):
+    """A mistyped name would hide nothing, so it is refused with the name that was meant."""
+    state = StateDir(tmp_path / "site")
+    folder = state.rendered / "one" / "prometheus" / "rules"
+    folder.mkdir(parents=True)
+    (folder / "waste.yml").write_text("groups: [{name: g, rules: [{alert: DS01GPUWaste, expr: up}]}]")
+    state.current.symlink_to("one")
+
+    said = cli("silence", "--alert", "DS01GPUWast", "--for", "1h", "--reason", "x", code=1)
+    assert "no such alert" in said
+    assert "did you mean DS01GPUWaste?" in said
+    cli("silence", "--alert", "DS01GPUWaste", "--for", "1h", "--reason", "x")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "problem"),
     [

@@ -16,12 +16,13 @@ def check(tree: RenderedTree) -> list[Finding]:
     """Findings about `alerts.notify`."""
     known = alert_names(tree.path)
     return [
-        error(f"alerts.notify.{name}: there is no such alert", hint=_suggest(name, known))
+        error(f"alerts.notify.{name}: there is no such alert", hint=suggest(name, known))
         for name in tree.context.settings.alerts.notify
         if name not in known
     ]
 
 
-def _suggest(name: str, known: set[str]) -> str:
+def suggest(name: str, known: set[str]) -> str:
+    """What may have been meant, or all that there is."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]}?" if close else f"alerts: {', '.join(sorted(known))}"

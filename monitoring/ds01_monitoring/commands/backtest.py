@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import click
 
 from ds01_monitoring import api, deployment
 from ds01_monitoring import stack as stacks
-from ds01_monitoring.backtest import replay
+from ds01_monitoring.backtest import STEP, recorded_since, replay
 from ds01_monitoring.config import duration_seconds
 from ds01_monitoring.errors import UserError
 from ds01_monitoring.spans import SPAN
@@ -18,8 +19,10 @@ from ds01_monitoring.spans import SPAN
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ds01_monitoring.api import Prometheus
     from ds01_monitoring.backtest import Mail
     from ds01_monitoring.cli import App
+    from ds01_monitoring.config import Settings
     from ds01_monitoring.stack import Stack
 
 
@@ -39,8 +42,7 @@ def backtest(app: App, since: int, below: float | None, window: int | None) -> N
     settings = stacks.again(app.settings, found, app.state).context.settings
     line = settings.alerts.gpu_waste.below if below is None else below
     span = f"{window}s" if window else settings.notify.users.after
-    mails = replay(api.prometheus(found), settings, now=time.time(), since=since, below=line, window=span)
-    show(mails, since=since, below=line, window=duration_seconds(span))
+    _tell(api.prometheus(found), settings, since=since, below=line, window=span)
 
 
 def before_enabling(stack: Stack) -> None:
@@ -53,11 +55,27 @@ def before_enabling(stack: Stack) -> None:
     try:
         server = api.prometheus(deployment.one(state, demo=False))
         week, line = duration_seconds("7d"), settings.alerts.gpu_waste.below
-        mails = replay(server, settings, now=time.time(), since=week, below=line, window=users.after)
+        _tell(server, settings, since=week, below=line, window=users.after)
     except UserError as error:
         click.echo(f"  unknown: {error.place} {error.problem}".rstrip())
-        return
-    show(mails, since=week, below=line, window=duration_seconds(users.after))
+
+
+def _tell(prometheus: Prometheus, settings: Settings, *, since: int, below: float, window: str) -> None:
+    """Print what would have been sent, for as much of the time as was recorded."""
+    now = time.time()
+    begin = recorded_since(prometheus, now=now, since=since)
+    if begin is None:
+        raise UserError(
+            "nothing was recorded in that time, so nothing can be told",
+            place="backtest",
+            hint="monitoring-manage status shows whether allocations and readings arrive",
+        )
+    if begin > now - since + 2 * STEP:
+        when = dt.datetime.fromtimestamp(begin).astimezone()
+        click.echo(f"Recorded only since {when:%Y-%m-%d %H:%M %Z}.")
+        since = max(int(now - begin), STEP)
+    mails = replay(prometheus, settings, now=now, since=since, below=below, window=window)
+    show(mails, since=since, below=below, window=duration_seconds(window))
 
 
 def users_are_mailed(rendered: Path) -> bool:
@@ -71,7 +89,7 @@ def show(mails: list[Mail], *, since: int, below: float, window: int) -> None:
     users = Counter((mail.host, mail.user) for mail in mails)
     back = Counter((mail.host, mail.user) for mail in mails if mail.back)
     click.echo(
-        f"In the last {since / 86400:.3g} days, with the line at {below:.3g} for {window / 3600:.3g} h: "
+        f"In the last {_span(since)}, with the line at {below:.3g} for {_span(window)}: "
         f"{len(mails)} mail{'s' * (len(mails) != 1)} to {len(users)} user{'s' * (len(users) != 1)}; "
         f"{sum(back.values())} went back to work within 30 min."
     )
@@ -79,3 +97,11 @@ def show(mails: list[Mail], *, since: int, below: float, window: int) -> None:
         click.echo(
             f"  {user or '(no name)'} on {host}: {count}, back at work by themselves after {back[host, user]}"
         )
+
+
+def _span(seconds: int) -> str:
+    """A time for people, in the largest unit of which it has two."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds} s"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ds01_monitoring import api, deployment, marks, silencing
+from ds01_monitoring import api, deployment, marks, rules, silencing
+from ds01_monitoring.check.alerts import suggest
 from ds01_monitoring.errors import UserError
 from ds01_monitoring.spans import SPAN
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ds01_monitoring.cli import App
+    from ds01_monitoring.deployment import Deployment
 
 
 @click.command()
@@ -46,7 +48,10 @@ def silence(  # noqa: PLR0917 - click calls it with names.
         raise click.UsageError(
             "say what to silence: --alert, --user, --gpu or --host (several narrow it down)"
         )
-    server = api.alertmanager(deployment.one(app.state, demo=False))
+    found = deployment.one(app.state, demo=False)
+    if alert:
+        _known(alert, found)
+    server = api.alertmanager(found)
     matching = silencing.hit(server.alerts(), labels)
     identifier = silencing.make(server, labels, seconds=seconds, reason=reason)
     what = ", ".join(f'{name}="{value}"' for name, value in labels.items())
@@ -172,6 +177,13 @@ def maintenance_end(app: App) -> None:
         server.expire_silence(entry.identifier)
         click.echo(f"Ended: {entry.comment}")
     _annotate(app, marks.end)
+
+
+def _known(alert: str, found: Deployment) -> None:
+    """Refuse the name of an alert that no rule in force has: such a silence would never hide anything."""
+    names = rules.alert_names(found.state.current)
+    if names and alert not in names:
+        raise UserError("there is no such alert", place=alert, hint=suggest(alert, names))
 
 
 def _annotate(app: App, mark: Callable[[api.Server], None]) -> None:
