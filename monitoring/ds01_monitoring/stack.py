@@ -40,6 +40,12 @@ class Stack:
     hardware: Found
     control: Runtime
 
+    @property
+    def exporter_by_systemd(self) -> bool:
+        """Whether the exporter's unit runs it, instead of a container or this stack."""
+        in_container = self.context.settings.exporter.deployment == "container"
+        return not (self.context.demo or in_container or self.context.extra["supervise_exporter"])
+
     def deploy(self) -> tuple[RenderedTree, list[Finding]]:
         """Render, check and put in force; see `ds01_monitoring.deploy.deploy`."""
         from ds01_monitoring.deploy import deploy  # noqa: PLC0415 - Jinja2 is not for every command.

@@ -96,6 +96,10 @@ def put_in_force(screen: Screen, stack: Stack) -> None:
     before_enabling(stack)
     with screen.step("configuration") as step:
         tree, findings = stack.deploy()
+        if stack.exporter_by_systemd:
+            from ds01_monitoring import exporter_unit  # noqa: PLC0415
+
+            exporter_unit.apply(stack.context.state, step.say)
         step.result = f"configuration: {len(tree.sources)} files, checked"
     tell(screen, findings)
 
