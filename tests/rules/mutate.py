@@ -7,6 +7,7 @@ with the reason in survivors.yml; any other makes the run fail, and so does a sh
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import tempfile
 from collections import Counter
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from tests.rules import driver
 from tests.rules.mutations import Mutant, mutants
-from tests.rules.proofs import able, split
+from tests.rules.proofs import Proof, Reading, lay_out, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,33 +28,30 @@ SURVIVORS = Path(__file__).parent / "survivors.yml"
 
 
 class Workshop:
-    """The rendered rules and the case files in a folder, for mutants to borrow from."""
+    """The rendered rules and their proofs, for mutants to be tried on."""
 
-    def __init__(self, folder: Path, tool: Path) -> None:
-        self.folder = folder
+    def __init__(self, tool: Path) -> None:
         self.tool = tool
         self.rendered = driver.render()
-        driver.write(self.rendered, folder)
-        apart = folder / "apart"
-        apart.mkdir()
-        self.proofs = split(driver.CASES, apart)
-        driver.install((proof.path for proof in self.proofs), folder)
+        self.reading = Reading(self.rendered)
+        self.all_proofs = split(driver.CASES)
+
+    @functools.cache  # noqa: B019 - a workshop lives as long as the program.
+    def proofs(self, file: str, name: str) -> list[Proof]:
+        """The proofs to try a changed rule on, in order."""
+        return self.reading.proofs(self.all_proofs, file, name)
 
     def caught_by(self, file: str, mutant: Mutant) -> str | None:
-        """The case that notices the mutant, an empty string if none does, None if it is no rule at all."""
-        changed = {file: {"groups": _with(self.rendered[file]["groups"], mutant)}}
-        with tempfile.TemporaryDirectory(prefix="ds01-mutant-") as name:
-            folder = Path(name)
-            for original in self.folder.iterdir():
-                if original.name != file:
-                    (folder / original.name).symlink_to(original)
-            driver.write(changed, folder)
-            for proof in able(self.proofs, file, mutant.name, self.rendered):
-                outcome = driver.run_case(self.tool, proof.path, folder, "")
-                if "could not parse expression" in outcome.output:
-                    return None
-                if not outcome.passed:
-                    return proof.path.stem
+        """The proof that notices the mutant, an empty string if none does, None if it is no rule at all."""
+        files = {**self.rendered, file: {"groups": _with(self.rendered[file]["groups"], mutant)}}
+        for proof in self.proofs(file, mutant.name):
+            with tempfile.TemporaryDirectory(prefix="ds01-mutant-") as name:
+                case = lay_out(proof, files, self.reading, Path(name))
+                done = driver.promtool(self.tool, "test", "rules", case.name, folder=Path(name))
+            if "could not parse expression" in done.stdout + done.stderr:
+                return None
+            if done.returncode:
+                return proof.name
         return ""
 
 
@@ -79,8 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not tools:
         sys.stderr.write("error: no promtool\n  hint: `make tools` fetches it\n")
         return 2
-    with tempfile.TemporaryDirectory(prefix="ds01-rules-") as name, ThreadPoolExecutor(options.jobs) as pool:
-        workshop = Workshop(Path(name), next(iter(tools.values())))
+    with ThreadPoolExecutor(options.jobs) as pool:
+        workshop = Workshop(next(iter(tools.values())))
         work = [
             (file, mutant)
             for file, content in workshop.rendered.items()
