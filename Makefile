@@ -27,7 +27,7 @@ tools: .tools/bookworm/.packages .tools/sid/.packages  ## The servers and their 
 	$(PYTHON) -m ds01_monitoring.runtime.packages $* --into .tools
 
 test: .venv tools  ## The whole test suite; ARGS passes options to pytest.
-	$(PYTHON) -m pytest -n auto $(ARGS)
+	$(PYTHON) -m pytest -n auto --dist loadgroup $(ARGS)
 
 golden: .venv  ## Rewrites the golden files; read the diff.
 	$(PYTHON) -m pytest --update-golden $(ARGS)

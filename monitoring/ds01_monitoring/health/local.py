@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ds01_monitoring.health.checks import Check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from ds01_monitoring.deployment import Deployment
     from ds01_monitoring.http import Client
@@ -49,14 +51,23 @@ def _age(seconds: float) -> str:
 
 
 def disk(deployment: Deployment, _client: Client) -> Iterator[Check]:
-    """Room on the file system that holds the series."""
-    usage = shutil.disk_usage(deployment.state.root)
-    detail = f"{usage.free / GIB:.1f} of {usage.total / GIB:.1f} GiB free below {deployment.state.root}"
+    """Room on the file systems that hold the configuration and the series."""
+    state = deployment.state
+    volumes: dict[int, Path] = {}
+    for folder in (state.root, state.data, *state.data.glob("*")):
+        with suppress(OSError):  # A folder of the containers' user may be closed to us.
+            volumes.setdefault(folder.stat().st_dev, folder)
+    for folder in volumes.values():
+        yield _room(folder)
+
+
+def _room(folder: Path) -> Check:
+    usage = shutil.disk_usage(folder)
+    detail = f"{usage.free / GIB:.1f} of {usage.total / GIB:.1f} GiB free below {folder}"
     low = usage.free < LEAST_FREE_BYTES or (
         usage.free < LOW_FREE_BYTES and usage.free < usage.total * LOW_FREE_RATIO
     )
     if low:
         hint = "make room, or lower prometheus.retention_size and run monitoring-manage restart"
-        yield Check("disk", "free space", "failed", detail, hint)
-    else:
-        yield Check("disk", "free space", "ok", detail)
+        return Check("disk", "free space", "failed", detail, hint)
+    return Check("disk", "free space", "ok", detail)

@@ -49,7 +49,7 @@ EXPLAINED = (
         "systemctl start docker; its log: journalctl -u docker",
     ),
     (
-        r"unknown command: docker compose|'compose' is not a docker command|unknown shorthand flag|unknown flag: --project-name",
+        r"unknown command: docker compose|'compose' is not a docker command|unknown shorthand flag|unknown flag: --(project-name|short)",
         "`docker compose` (v2) is not installed",
         _COMPOSE,
     ),

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SERVERS = ("prometheus", "alertmanager")
 """Those that read their configuration anew on SIGHUP."""
 
+READS_PASSWORD_AT_START = ("ds01-exporter", "gpu-telemetry")
+
 SCREENFUL = 20
 GRACE_SECONDS = 60
 OFTEN_STARTS, OFTEN_SECONDS = 3, 600
@@ -179,19 +181,36 @@ class NativeRuntime:
                 say(f"starting {name}")
                 self.supervisor.start_program(name)
         for name in self._stale() - changed:
-            say(f"restarting {name}: its settings changed")
+            say(f"restarting {name}: its settings or its password changed")
             self.supervisor.stop_program(name)
             processes.forget(self.state.run, name)
             self.supervisor.start_program(name)
         self.reload(say)
 
     def _stale(self) -> set[str]:
-        """Services that run with other settings than the rendered environment file has."""
+        """Services that run with other settings than the rendered environment file has, or with another password."""
+        found = set()
+        programs = self.supervisor.programs()
+        for name in (program for program in READS_PASSWORD_AT_START if program in programs):
+            process = processes.read(self.state.run, name)
+            if process is not None and self._password_is_newer(process):
+                found.add(name)
         process = processes.read(self.state.run, "ds01-exporter")
         file = self.state.current / "exporter.env"
-        if process is None or not file.is_file() or "ds01-exporter" not in self.supervisor.programs():
-            return set()
-        return {process.name} if child.digest(child.read_environment(file)) != process.environment else set()
+        if process is not None and file.is_file() and process.name in programs:
+            found |= (
+                {process.name}
+                if child.digest(child.read_environment(file)) != process.environment
+                else set()
+            )
+        return found
+
+    def _password_is_newer(self, process: processes.Process) -> bool:
+        try:
+            written = (self.state.secrets / "http_password").stat().st_mtime
+        except FileNotFoundError:
+            return False
+        return process.alive() and written > process.started()
 
     def _clear(self, say: Say) -> None:
         """End what a killed or hanging supervisord left behind, so that nothing ever runs twice."""
