@@ -151,6 +151,26 @@ def test_a_secret_that_is_none_is_refused(state, tmp_path, content, problem):
     assert problem in found
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "No such file or directory"),
+        ("not one", "holds no certificate"),
+        ("-----BEGIN CERTIFICATE-----", ""),
+    ],
+)
+def test_an_authority_that_cannot_be_used_is_refused(state, tmp_path, content, problem):
+    """Alertmanager and amtool look at it only when the first mail is to go out."""
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_text(content)
+    mail = f'smarthost: "mail.lab.example:587", from: gpu@lab.example, to: [a@lab.example], ca_file: {file}'
+
+    found = problems(parse_settings(f"notify: {{mail: {{{mail}}}}}"), state)
+
+    assert [problem in line for line in found] == ([True] if problem else [])
+
+
 def test_a_secret_that_others_can_read_is_a_warning(state, tmp_path):
     """It works, and sixty people have a shell."""
     file = tmp_path / "password"

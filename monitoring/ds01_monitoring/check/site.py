@@ -40,6 +40,7 @@ def check(tree: RenderedTree, alertmanager: tuple[int, ...], today: dt.date | No
     day = today or dt.datetime.now(tz=dt.timezone.utc).date()
     return [
         *(finding for key, path in secret_files(settings) for finding in _secret(key, path)),
+        *_authority(settings.notify),
         *_receivers(settings.notify, alertmanager),
         *_calendar(settings.notify, day),
     ]
@@ -82,6 +83,27 @@ def _secret(key: str, path: Path) -> Iterator[Finding]:
     if mode & 0o077:
         yield warning(
             f"{key}: {path} can be read by others (mode {mode & 0o777:04o})", hint=f"chmod 0600 {path}"
+        )
+
+
+def _authority(notify: Notify) -> Iterator[Finding]:
+    """Whether the mail server's certificate authority is there; Alertmanager looks only when it sends."""
+    if notify.mail is None or notify.mail.ca_file is None:
+        return
+    path = notify.mail.ca_file
+    try:
+        problem = (
+            ""
+            if "-----BEGIN CERTIFICATE-----" in path.read_text(encoding="ascii")
+            else "holds no certificate"
+        )
+    except (OSError, UnicodeDecodeError) as failure:
+        problem = (
+            (failure.strerror or str(failure)) if isinstance(failure, OSError) else "holds no certificate"
+        )
+    if problem:
+        yield error(
+            f"notify.mail.ca_file: {path}: {problem}", hint="write the authority's certificate there, as PEM"
         )
 
 
