@@ -7,12 +7,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from tests.mail.conftest import wait_for
 from tests.rules import driver
 
 from ds01_monitoring import context
 from ds01_monitoring.commands.backtest import before_enabling, users_are_mailed
 from ds01_monitoring.config.load import parse_settings
+from ds01_monitoring.config.types import duration_seconds
 from ds01_monitoring.paths import StateDir
 from ds01_monitoring.templates import Templates
 
@@ -60,6 +62,27 @@ def test_who_hears_every_alert(suite, tmp_path, update_golden):
         TABLE.write_text(text, encoding="utf-8")
 
     assert text == TABLE.read_text(encoding="utf-8"), "make golden rewrites the table; read the diff"
+
+
+def test_what_repeats_at_every_look_is_ready_by_then(tmp_path):
+    """No repeat_interval equals its group_interval: at the next look it would be short by what sending took.
+
+    Alertmanager 0.25 and 0.33 then skip every second one: a heartbeat of 5 min comes every 10, a weekly digest every two weeks.
+    """
+    secret = tmp_path / "url"
+    site = (
+        MAIL
+        + f", heartbeat: {{url_file: {secret}, interval: 5m}}, users: {{enabled: true, domain: lab.example}}}}\n"
+    )
+    top = yaml.safe_load(render(site, tmp_path).read_text(encoding="utf-8"))["route"]
+    routes = {str(route["matchers"]): {**top, **route} for route in top["routes"]}
+
+    for name, route in routes.items():
+        assert duration_seconds(route["repeat_interval"]) != duration_seconds(route["group_interval"]), name
+    heartbeat, digest = routes["['alertname=\"DS01Watchdog\"']"], routes["['notify=\"digest\"']"]
+    for route, wanted in ((heartbeat, "5m"), (digest, "7d")):
+        assert route["group_interval"] == wanted
+        assert duration_seconds(route["repeat_interval"]) < duration_seconds(wanted)
 
 
 @pytest.mark.parametrize(
