@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -142,7 +143,8 @@ def test_the_next_command_can_be_typed_as_it_is_shown(
     assert pages.called("monitoring-status") == "./bin/monitoring-status"
 
     monkeypatch.chdir(tmp_path)
-    assert pages.called("monitoring-status").endswith("/bin/monitoring-status")
+    launcher = paths.data_root() / "bin" / "monitoring-status"
+    assert shlex.split(pages.called("monitoring-status")) == [str(launcher)]
 
     (tmp_path / "monitoring-status").touch(mode=0o755)
     assert pages.called("monitoring-status") == "monitoring-status"
