@@ -209,7 +209,7 @@ prometheus:
   remote_write: [{url: "https://example.org/write", username: me, password_file: SECRET}]
 notify:
   mail: {smarthost: "mail.example.org:587", from: ds01@example.org, to: [a@example.org, b@example.org],
-         username: ds01, password_file: SECRET, ca_file: SECRET}
+         username: ds01, password_file: SECRET, ca_file: AUTHORITY}
   slack: {url_file: URL, channel: "#gpu"}
   TEAMS
 """
@@ -219,14 +219,17 @@ notify:
 @pytest.mark.parametrize("runtime", ["native", "compose"])
 def test_the_servers_own_checkers_accept_what_is_rendered(state, tmp_path, suite, runtime, hardware):
     """Every runtime and hardware, with every receiver that the version has, in both supported generations."""
-    secret, url = tmp_path / "secret", tmp_path / "url"
+    secret, url, authority = tmp_path / "secret", tmp_path / "url", tmp_path / "ca.pem"
     secret.write_text("correct horse battery staple")
+    authority.write_text("-----BEGIN CERTIFICATE-----")
     url.write_text("https://hooks.invalid/T000/B000")
     for file in (secret, url):
         file.chmod(0o600)
     newer = "teams: {url_file: URL}\n  webhook: {url_file: URL}\n  heartbeat: {url_file: URL}"
     text = FULL.replace("TEAMS", newer if "sid" in str(suite) else "")
-    settings = parse_settings(text.replace("SECRET", str(secret)).replace("URL", str(url)))
+    for name, file in (("SECRET", secret), ("URL", url), ("AUTHORITY", authority)):
+        text = text.replace(name, str(file))
+    settings = parse_settings(text)
 
     _, findings = deploy(
         settings, state, tools_required=True, search_path=str(suite), runtime=runtime, hardware=hardware
