@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from ds01_monitoring import inventory
 from ds01_monitoring.check import check, names, panels, site
 from ds01_monitoring.config.load import parse_settings
 from ds01_monitoring.render import render
@@ -56,6 +57,16 @@ def test_what_ships_names_nothing_that_does_not_exist(settings, state, tools):
         tree = render(settings, state, hardware=hardware)
 
         assert [str(finding) for finding in check(tree, path=str(tools))] == []
+
+
+@pytest.mark.parametrize("hardware", ["dcgm", "none"])
+@pytest.mark.parametrize("instances", [(), ("1", "7")])
+def test_an_inventory_of_one_kind_of_card_is_no_mistake(settings, state, hardware, instances):
+    """All cards whole, or all of them in MIG mode: that all rules of a site look alike says nothing about matching."""
+    state.root.mkdir(parents=True, exist_ok=True)
+    inventory.write(state, [inventory.Card("0", "GPU-a", instances), inventory.Card("1", "GPU-b", instances)])
+
+    assert names.check(render(settings, state, runtime="native", hardware=hardware)) == []
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,7 @@ class Catalogue:
                 self._recorded.setdefault(rule.name, []).append(rule)
         self._labels: dict[str, Labels | None] = dict.fromkeys(FREE_FORM, UNKNOWN)
         for name, labels in known.series(known.WHEN_ENABLED).items():
-            if name not in self._recorded:
-                self._labels[name] = Labels(labels)
+            self._labels[name] = Labels(labels)  # Not those of this site's rules: another card may come tomorrow.
         exported: dict[str, frozenset[str]] = dict.fromkeys(META, frozenset())
         for name in counter_fields(counters):
             exported[name] = GPU_LABELS
