@@ -42,11 +42,19 @@ def running(docker_config: Path, tmp_path_factory: pytest.TempPathFactory) -> It
             pytest.skip("a stack of ours runs on this Engine, and the tests leave it alone")
         root = tmp_path_factory.mktemp("compose")
         site = EngineSite.make(root, images.build_all(), docker_config)
+        volume = site.state.data / "prometheus"
+        volume.mkdir(parents=True)
+        # A file system of its own for the series, so that a test can fill it.
+        own = command.run(
+            ["mount", "-t", "tmpfs", "-o", "size=4g", "tmpfs", str(volume)], timeout=10, check=False
+        )
         try:
             site.start()
             yield site
         finally:
             site.manage("stop", check=False)
+            if own.returncode == 0:
+                command.run(["umount", str(volume)], timeout=10)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import sys
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ds01_monitoring import command, deployment
+from ds01_monitoring.health import examine
 from ds01_monitoring.http import Client
 from ds01_monitoring.paths import StateDir
 
@@ -21,7 +23,7 @@ from ..e2e.site import free_ports  # noqa: TID252 - tests are no package with a 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-SUBNET, GATEWAY = "172.30.117.0/24", "172.30.117.1"
+SUBNET = "172.30.117.0/24"
 PATIENCE_SECONDS = 120
 CONTAINERS = ("ds01-prometheus", "ds01-alertmanager", "ds01-node-exporter", "ds01-grafana")
 
@@ -84,6 +86,11 @@ class EngineSite:
         return site
 
     @property
+    def gateway(self) -> str:
+        """The host's address on the bridge."""
+        return str(ipaddress.IPv4Network(self.settings["network"]["subnet"])[1])
+
+    @property
     def state(self) -> StateDir:
         """The state directory."""
         return StateDir(self.root / "state")
@@ -134,10 +141,9 @@ class EngineSite:
         return result
 
     def checks(self) -> dict[tuple[str, str], str]:
-        """State of each check of `status --json`, by area and name."""
-        _, output = self.manage("status", "--json", check=False)
-        found = json.loads(output)["deployments"]
-        return {(check["area"], check["name"]): check["state"] for each in found for check in each["checks"]}
+        """State of each check of `status`, by area and name; empty where nothing was started."""
+        found = deployment.load(self.state)
+        return {} if found is None else {(one.area, one.name): one.state for one in examine(found).checks}
 
 
 def inspect(*names: str) -> list[dict[str, Any]]:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOOLS = REPOSITORY / ".tools"
+REGISTRY = "127.0.0.1:9"
+"""Where nobody listens, so that a pull fails at once, with or without a network."""
+
 APPLETS = ("sh", "wget", "cat", "base64", "tr", "printf", "kill", "sleep", "dd", "ls", "nc", "id", "httpd")
 PROGRAMS = {
     "prometheus": {"prometheus": "prometheus", "promtool": "promtool"},
@@ -71,7 +74,7 @@ def _build(service: str, programs: Mapping[str, str]) -> str:
     mark = hashlib.sha256(
         (servers / ".packages").read_bytes() + Path(__file__).read_bytes() + service.encode()
     ).hexdigest()[:12]
-    name = f"ds01-test/{service}:{mark}"
+    name = f"{REGISTRY}/ds01-test/{service}:{mark}"
     there = command.run(["docker", "image", "inspect", name], timeout=30, check=False)
     if there.returncode == 0:
         return name

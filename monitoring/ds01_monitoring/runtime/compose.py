@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ds01_monitoring.errors import UserError
@@ -15,7 +14,6 @@ from ds01_monitoring.runtime.signals import hang_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from ds01_monitoring.context import Context
     from ds01_monitoring.paths import StateDir
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
 
 FILE = "docker-compose.yaml"
 FOLDERS = ("prometheus", "alertmanager", "grafana", "node-exporter")
-ADMIN_API = "--web.enable-admin-api"
 
 
 class ComposeRuntime:
@@ -142,38 +139,9 @@ class ComposeRuntime:
                 hint="is the registry reachable? Images brought by docker load are renewed in the same way",
             )
 
-    # -- for backup and uninstall -------------------------------------------------------------------
-
-    @contextmanager
-    def admin_api(self, say: Say) -> Iterator[None]:
-        """Prometheus with its admin API, which makes snapshots, for as long as this lasts.
-
-        Raises:
-            UserError: It could not be started with it.
-        """
-        override = self.state.run / "admin-api.yaml"
-        with alone(self.state, say):
-            command = [*shared_files.read_plan(self.file).commands["prometheus"], ADMIN_API]
-            override.write_text(shared_files.override("prometheus", command))
-            try:
-                say("starting Prometheus with its admin API")
-                self._up("--no-deps", "prometheus", more=[override])
-                yield
-            finally:
-                say("starting Prometheus without its admin API")
-                self._up("--no-deps", "prometheus")
-                override.unlink(missing_ok=True)
-
-    def remove(self, say: Say) -> None:
-        """`down`, and nothing of the project stays on the Engine: no container, network or volume."""
-        self.host.down(say)
-        with alone(self.state, say):
-            say("removing the containers and the network")
-            self._down("--volumes")
-
     # -- inside -----------------------------------------------------------------------------
 
-    def _up(self, *arguments: str, more: list[Path] | None = None) -> None:
+    def _up(self, *arguments: str) -> None:
         self._folders()
         plan = self._share_files()
         self._leave_changed_network(plan.subnet)
@@ -183,15 +151,14 @@ class ComposeRuntime:
             "--detach",
             "--remove-orphans",
             *arguments,
-            more=more or (),
             env=shared_files.marks(self.state, plan),
             subnet=plan.subnet,
         )
 
-    def _down(self, *arguments: str) -> None:
+    def _down(self) -> None:
         engine.check()
         if self.file.is_file():
-            engine.compose(self.file, "down", "--remove-orphans", *arguments)
+            engine.compose(self.file, "down", "--remove-orphans")
             return
         ids = [one.id for one in engine.containers()]
         if ids:

@@ -12,7 +12,7 @@ from ds01_monitoring import command
 from ds01_monitoring.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
 PROJECT = "ds01-monitoring"
@@ -173,23 +173,29 @@ def meaning(output: str, subnet: str = "") -> UserError | None:
 def compose(
     file: Path,
     *args: str,
-    more: Sequence[Path] = (),
     env: Mapping[str, str] | None = None,
     timeout: float = CHANGE_SECONDS,
     subnet: str = "",
 ) -> str:
-    """What `docker compose` prints for the project described by `file` and, on top of it, `more`.
+    """What `docker compose` prints for the project described by `file`.
 
     Raises:
         UserError: It failed; says why and what to do.
     """
-    return docker(*compose_arguments(file, *more), *args, timeout=timeout, subnet=subnet, env=env)
+    return docker(*compose_arguments(file), *args, timeout=timeout, subnet=subnet, env=env)
 
 
-def compose_arguments(*files: Path) -> list[str]:
+def compose_arguments(file: Path) -> list[str]:
     """Where every command about the project begins, after `docker`."""
-    named = [argument for file in files for argument in ("--file", str(file))]
-    return ["compose", "--project-name", PROJECT, "--project-directory", str(files[0].parent), *named]
+    return [
+        "compose",
+        "--project-name",
+        PROJECT,
+        "--project-directory",
+        str(file.parent),
+        "--file",
+        str(file),
+    ]
 
 
 def check() -> str:

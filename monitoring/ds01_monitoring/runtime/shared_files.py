@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,6 @@ class Plan:
 
     Attributes:
         services: Image by service.
-        commands: Arguments by service; those without are left out.
         left_out: Services that this machine cannot run, with the reason.
         copies: Copy of each secret of the site's own, by its path.
         files: By service, what it reads: `secrets`, and `rendered` paths that it reads only when it starts.
@@ -37,7 +35,6 @@ class Plan:
     """
 
     services: Mapping[str, str]
-    commands: Mapping[str, Sequence[str]]
     left_out: Mapping[str, str]
     copies: Mapping[str, str]
     files: Mapping[str, Mapping[str, Sequence[str]]]
@@ -55,9 +52,6 @@ def read_plan(file: Path) -> Plan:
         data = yaml.load(file.read_text().replace("$$", "$"), Loader=LOADER)  # noqa: S506 - a safe one.
         return Plan(
             services={name: service["image"] for name, service in data["services"].items()},
-            commands={
-                name: service["command"] for name, service in data["services"].items() if "command" in service
-            },
             subnet=data["networks"]["ds01-monitoring"]["ipam"]["config"][0]["subnet"],
             **data["x-ds01"],
         )
@@ -67,11 +61,6 @@ def read_plan(file: Path) -> Plan:
         raise UserError(
             f"is not what was rendered: {error}", place=str(file), hint="monitoring-manage restart"
         ) from error
-
-
-def override(service: str, command: Sequence[str]) -> str:
-    """A compose file that gives one service other arguments."""
-    return json.dumps({"services": {service: {"command": [word.replace("$", "$$") for word in command]}}})
 
 
 def copy(state: StateDir, plan: Plan) -> None:
