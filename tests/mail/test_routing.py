@@ -149,6 +149,19 @@ def test_what_hides_what(alertmanager, source, target, hidden):
     wait_for(lambda: inhibited() == [hidden], f"inhibited: {hidden}")
 
 
+def test_a_restarted_alertmanager_hears_first_that_waste_is_over():
+    """Each round of the rules sends both alerts, the hiding one first; alone, an old DS01UserWaste would be mailed at once.
+
+    Prometheus sends an alert again in the first round after its resend delay (1m by default), and one says for four rounds
+    how long it lasts.
+    """
+    (group,) = driver.render()["users.yml"]["groups"]
+    alerts = [rule["alert"] for rule in group["rules"] if "alert" in rule]
+
+    assert alerts == ["DS01UserWasteOver", "DS01UserWaste"]
+    assert duration_seconds(group["interval"]) > 60
+
+
 def test_mail_to_users_is_noticed_in_what_is_rendered(tmp_path):
     """Only a tree whose Alertmanager has users' receivers counts as one that mails them."""
     assert not users_are_mailed(tmp_path)
