@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.e2e.site import REPOSITORY, Site, free_ports, make_site, wait_until
 
-from ds01_monitoring import api, command
+from ds01_monitoring import api, command, inventory
 from ds01_monitoring.backup import series, silences
 from ds01_monitoring.errors import UserError
 from ds01_monitoring.http import Client, Unreachable
+from ds01_monitoring.paths import StateDir
 from ds01_monitoring.runtime import packages
 
 if TYPE_CHECKING:
@@ -57,11 +58,29 @@ def _known(found: list[dict[str, object]]) -> list[dict[str, object]]:
     return sorted(({key: one[key] for key in kept} for one in found), key=lambda one: str(one["id"]))
 
 
+class Server(Site):
+    """A site that watches its own machine, which the demo is not needed for."""
+
+    @property
+    def state(self) -> StateDir:
+        """The site's state directory."""
+        return StateDir(self.root / "state")
+
+
+def _server(root: Path) -> Server:
+    site = Server(root, make_site(root).settings)
+    site.configure(
+        runtime="native", hardware="none", exporter={**site.settings["exporter"], "deployment": "process"}
+    )
+    return site
+
+
 @pytest.fixture
-def old(tools: None, tmp_path: Path) -> Iterator[Site]:
-    """A machine on which the demo runs, with a Grafana that writes to its database."""
-    site = make_site(tmp_path / "old")
-    site.manage("start", "--demo", "--timeout", "120")
+def old(tools: None, tmp_path: Path) -> Iterator[Server]:
+    """A machine on which a stack runs, with a Grafana that writes to its database, and an inventory."""
+    site = _server(tmp_path / "old")
+    site.manage("start", "--timeout", "120")
+    inventory.write(site.state, [inventory.Card("0", "GPU-a", ("1",))])
     (site.state.data / "grafana").mkdir()
     with closing(sqlite3.connect(site.state.data / "grafana" / "grafana.db")) as database:
         database.execute("pragma journal_mode=wal")
@@ -72,20 +91,20 @@ def old(tools: None, tmp_path: Path) -> Iterator[Site]:
     site.manage("stop")
 
 
-def test_an_empty_machine_gets_everything_back(old: Site, tmp_path: Path) -> None:
+def test_an_empty_machine_gets_everything_back(old: Server, tmp_path: Path) -> None:
     """Series, silences with their ids, dashboards, inventory and passwords; nothing is stopped for the backup."""
     sample = wait_until(lambda: old.query('up{job="prometheus"}'), "there is a sample")[0]["value"]
     alertmanager = api.alertmanager(old.deployment())
     identifier = alertmanager.add_silence(_silence("ann"))
     before, saved = old.pids(), tmp_path / "backup"
 
-    old.manage("backup", "--demo", str(saved))
+    old.manage("backup", str(saved))
 
     assert old.pids() == before
     silenced = alertmanager.silences()
-    new = make_site(tmp_path / "new")
-    new.manage("restore", "--demo", str(saved))
-    new.manage("start", "--demo", "--timeout", "120")
+    new = _server(tmp_path / "new")
+    new.manage("restore", str(saved))
+    new.manage("start", "--timeout", "120")
     try:
         again = api.alertmanager(new.deployment()).silences()
         assert new.query('up{job="prometheus"}', time=str(sample[0]))[0]["value"][1] == "1"
@@ -102,9 +121,9 @@ def test_an_empty_machine_gets_everything_back(old: Site, tmp_path: Path) -> Non
         old.state.root / "inventory.json"
     ).read_bytes()
     _private(saved)
-    code, output = new.manage("restore", "--demo", str(saved), check=False)
+    code, output = new.manage("restore", str(saved), check=False)
     assert (code, "there is data already" in output) == (1, True)
-    assert old.manage("backup", "--demo", str(saved), check=False)[0] == 1
+    assert old.manage("backup", str(saved), check=False)[0] == 1
 
 
 def _private(folder: Path) -> None:

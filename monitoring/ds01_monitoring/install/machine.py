@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ds01_monitoring import command
 from ds01_monitoring.errors import UserError
 from ds01_monitoring.install.place import STATE, UNITS, USER, Place, Step
+from ds01_monitoring.runtime.owner import NOBODYS_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -67,17 +68,17 @@ def _make_user(name: str) -> None:
 
 
 def ownership_steps(place: Place) -> Iterator[Step]:
-    """State that root made before there was a user for it becomes the user's.
+    """State that was made before there was a user for it, by root or for containers, becomes the user's.
 
     Raises:
-        UserError: A stack of root's runs from it.
+        UserError: A stack runs from it.
     """
     state = place.at(STATE)
-    if not place.this_machine or not state.is_dir() or state.stat().st_uid != 0:
+    if not place.this_machine or not state.is_dir() or state.stat().st_uid not in {0, NOBODYS_ID}:
         return
     if (state / "run" / "deployment.json").exists():
         raise UserError(
-            "is root's, and a stack runs from it",
+            f"does not belong to {USER} yet, and a stack runs from it",
             place=str(state),
             hint=f"monitoring-manage stop; install then gives the folder to {USER}",
         )
