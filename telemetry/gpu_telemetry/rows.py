@@ -98,6 +98,10 @@ def _device_cells(device: GpuMetrics) -> Iterator[Any]:
 def _cell(value: Any) -> Any:
     if value is None:
         return ""
+    if isinstance(value, str):
+        return value.replace(
+            "\0", ""
+        )  # Python 3.10's csv can neither write nor read it, and no C string has it.
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
