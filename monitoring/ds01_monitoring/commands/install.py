@@ -67,9 +67,8 @@ def _run(
     if dry_run:
         for step in plan.steps:
             click.echo(step.text)
-        plan.check(force=force)
-    else:
-        plan.check(force=force)
+    plan.check(force=force, rehearsal=dry_run)
+    if not dry_run:
         carry_out(plan, click.echo)
     for note in plan.notes:
         click.echo(note)

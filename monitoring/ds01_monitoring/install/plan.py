@@ -36,14 +36,14 @@ class Plan:
     reloads: bool = False
     notes: list[str] = field(default_factory=list)
 
-    def check(self, *, force: bool) -> None:
-        """Pass when the plan may be carried out here and now.
+    def check(self, *, force: bool, rehearsal: bool) -> None:
+        """Pass when the plan may be carried out here and now; a rehearsal needs no root.
 
         Raises:
             UserError: Root is needed, or running containers would lose their GPUs.
         """
-        if self.place.this_machine and os.geteuid() != 0:
-            raise UserError("only root can install for the whole machine", hint="sudo, or --root DIR")
+        if self.place.this_machine and os.geteuid() != 0 and not rehearsal:
+            raise UserError("only root can do this for the whole machine", hint="sudo, or --root DIR")
         if self.reloads and not force:
             gpus.refuse_if_at_risk()
 
