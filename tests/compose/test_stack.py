@@ -390,6 +390,21 @@ def test_an_update_says_what_could_not_be_renewed_and_keeps_it_running(site: Eng
     assert "failed" not in site.checks().values()
 
 
+def test_grafana_gets_a_new_password_while_it_runs(site: EngineSite) -> None:
+    """Its own program is told, over standard input; the file and the screen have the same one afterwards."""
+    file = site.state.secrets / "grafana_admin_password"
+    before = file.read_text()
+
+    _, told = site.manage("grafana-password", "--reset")
+
+    after = file.read_text()
+    assert after != before
+    assert after.strip() in told
+    assert engine.docker("exec", "ds01-grafana", "/bin/cat", "/tmp/password") == after
+    assert file.stat().st_uid == owner.ids(site.state)[0]
+    assert oct(file.stat().st_mode & 0o777) == "0o600"
+
+
 def test_logs_come_from_containers_and_from_the_host(site: EngineSite) -> None:
     """One service's lines stand alone, all services' carry their names."""
     assert len(site.manage("logs", "prometheus", "--tail", "2")[1].splitlines()) == 2

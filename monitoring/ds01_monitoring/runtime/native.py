@@ -199,9 +199,7 @@ class NativeRuntime:
         file = self.state.current / "exporter.env"
         if process is not None and file.is_file() and process.name in programs:
             found |= (
-                {process.name}
-                if child.digest(child.read_environment(file)) != process.environment
-                else set()
+                {process.name} if child.digest(child.read_environment(file)) != process.environment else set()
             )
         return found
 
