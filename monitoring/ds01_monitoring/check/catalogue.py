@@ -38,7 +38,9 @@ class Catalogue:
                 self._recorded.setdefault(rule.name, []).append(rule)
         self._labels: dict[str, Labels | None] = dict.fromkeys(FREE_FORM, UNKNOWN)
         for name, labels in known.series(known.WHEN_ENABLED).items():
-            self._labels[name] = Labels(labels)  # Not those of this site's rules: another card may come tomorrow.
+            self._labels[name] = Labels(
+                labels
+            )  # Not those of this site's rules: another card may come tomorrow.
         exported: dict[str, frozenset[str]] = dict.fromkeys(META, frozenset())
         for name in counter_fields(counters):
             exported[name] = GPU_LABELS
