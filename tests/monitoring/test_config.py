@@ -73,6 +73,16 @@ def test_a_mistake_names_file_line_key_and_remedy(text, expected):
     assert expected in mistake(text)
 
 
+def test_links_to_grafana_follow_its_port():
+    """A changed port changes the address in mails, unless the site names another."""
+    assert parse_settings("ports: {grafana: 3333}").grafana.root_url == "http://localhost:3333"
+    assert (
+        parse_settings("ports: {grafana: 3333}\ngrafana: {root_url: 'https://g.example'}").grafana.root_url
+        == "https://g.example"
+    )
+    assert parse_settings("").grafana.root_url == "http://localhost:3000"
+
+
 def test_off_is_fine_where_a_truth_value_is_meant():
     """`local_auth: off` is YAML for false and means it."""
     assert parse_settings("security: {local_auth: off}").security.local_auth is False

@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ds01_monitoring.config.alerts import Alerts
 from ds01_monitoring.config.notify import Notify
@@ -153,6 +153,17 @@ class Settings(Section):
     grafana: Grafana = Grafana()
     images: Images = Images()
     security: Security = Security()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _root_url_follows_the_port(cls, data: Any) -> Any:
+        """Links in mails lead to Grafana's own port where the site says nothing else."""
+        ports, grafana = (
+            (data.get("ports"), data.get("grafana") or {}) if isinstance(data, dict) else (None, {})
+        )
+        if isinstance(ports, dict) and isinstance(grafana, dict) and ports.get("grafana"):
+            return {**data, "grafana": {"root_url": f"http://localhost:{ports['grafana']}", **grafana}}
+        return data
 
     def variables(self) -> dict[str, Any]:
         """Field names and values, for the templates."""
