@@ -21,6 +21,7 @@ def update_golden(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--update-golden"))
 
 
+@pytest.hookimpl(tryfirst=True)  # Before xdist, which reads the groups in the same hook.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give the tests that need the Engine to one worker: they share it, and one of them restarts it."""
     for item in items:
