@@ -77,9 +77,17 @@ def backfill(world: World, span: Span, data: Path, rules: Sequence[Path], progra
         log.info("scraped series: %d blocks", deliver(private, finished))
         recorded = [_record(level, number, span, programs, scratch) for number, level in enumerate(planned)]
         if recorded:
-            _join(recorded, text)
-            _make_blocks(programs, text, scratch / "recorded")
-            log.info("recorded series: %d blocks", deliver(scratch / "recorded", finished))
+            # A series that rules of two levels record in turn goes back in time where the levels meet: then each
+            # level has blocks of its own, which Prometheus merges.
+            target = scratch / "recorded"
+            try:
+                _join(recorded, text)
+                _make_blocks(programs, text, target)
+            except DemoError:
+                target = scratch / "levels"
+                for level in recorded:
+                    _make_blocks(programs, level, target)
+            log.info("recorded series: %d blocks", deliver(target, finished))
         deliver(finished, data)
 
 
