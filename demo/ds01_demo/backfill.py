@@ -77,13 +77,14 @@ def backfill(world: World, span: Span, data: Path, rules: Sequence[Path], progra
         log.info("scraped series: %d blocks", deliver(private, finished))
         recorded = [_record(level, number, span, programs, scratch) for number, level in enumerate(planned)]
         if recorded:
-            # A series that rules of two levels record in turn goes back in time where the levels meet: then each
-            # level has blocks of its own, which Prometheus merges.
+            # promtool once called the joined text out of order, for a reason not found. Each level's text has already
+            # made blocks by itself, so it does so again, and Prometheus merges what overlaps.
             target = scratch / "recorded"
             try:
                 _join(recorded, text)
                 _make_blocks(programs, text, target)
-            except DemoError:
+            except DemoError as error:
+                log.warning("blocks level by level, since all at once failed: %s", error)
                 target = scratch / "levels"
                 for level in recorded:
                     _make_blocks(programs, level, target)
