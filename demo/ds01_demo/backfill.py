@@ -77,18 +77,9 @@ def backfill(world: World, span: Span, data: Path, rules: Sequence[Path], progra
         log.info("scraped series: %d blocks", deliver(private, finished))
         recorded = [_record(level, number, span, programs, scratch) for number, level in enumerate(planned)]
         if recorded:
-            # promtool once called the joined text out of order, for a reason not found. Each level's text has already
-            # made blocks by itself, so it does so again, and Prometheus merges what overlaps.
-            target = scratch / "recorded"
-            try:
-                _join(recorded, text)
-                _make_blocks(programs, text, target)
-            except DemoError as error:
-                log.warning("blocks level by level, since all at once failed: %s", error)
-                target = scratch / "levels"
-                for level in recorded:
-                    _make_blocks(programs, level, target)
-            log.info("recorded series: %d blocks", deliver(target, finished))
+            _join(recorded, text)
+            _make_blocks(programs, text, scratch / "recorded")
+            log.info("recorded series: %d blocks", deliver(scratch / "recorded", finished))
         deliver(finished, data)
 
 
@@ -121,7 +112,10 @@ def _join(texts: Sequence[Path], target: Path) -> None:
 
 
 def evaluated(rule: Rule, span: Span, url: str) -> Iterator[str]:
-    """What `rule` records over `span`, as OpenMetrics lines, series by series. Raises DemoError."""
+    """What `rule` records over `span`, as OpenMetrics lines, each series once and in the order of time.
+
+    Raises DemoError.
+    """
     parameters = {
         "query": rule.expr,
         "start": span.start,
@@ -135,10 +129,14 @@ def evaluated(rule: Rule, span: Span, url: str) -> Iterator[str]:
             found = json.load(answer)
     except urllib.error.HTTPError as error:
         raise DemoError(f"{rule.record}: {error.read().decode(errors='replace')}") from error
+    # Without the name, which a rule replaces, two series can be one whose parts follow each other: `a or b * 0`.
+    merged: dict[tuple[tuple[str, str], ...], dict[float, str]] = {}
     for series in found["data"]["result"]:
         labels = {name: value for name, value in series["metric"].items() if name != "__name__"} | rule.labels
+        merged.setdefault(tuple(sorted(labels.items())), {}).update(series["values"])
+    for key, values in merged.items():
         yield history.series_text(
-            rule.record, labels, [f" {value} {time}\n" for time, value in series["values"]]
+            rule.record, dict(key), [f" {values[time]} {time}\n" for time in sorted(values)]
         )
 
 

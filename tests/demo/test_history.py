@@ -44,6 +44,7 @@ groups:
     interval: 2m
     rules:
       - {record: "demo:power:watts", expr: 'sum by (host) (max by (host, UUID) (DCGM_FI_DEV_POWER_USAGE))', labels: {kind: "sum"}}
+      - {record: "demo:odd:bool", expr: 'up and on () (vector(time()) % 240 == 0) or up * 0'}
 """
 
 
@@ -192,6 +193,10 @@ def test_backfill_brings_scraped_and_recorded_series(suite: str, tmp_path: Path)
         assert float(power[0]["value"][1]) == pytest.approx(now, rel=1e-6)
         assert len(query(url, "demo:power:avg10m")) == 1
         assert len(query(url, 'up{instance="127.0.0.1:12345", job="dcgm-exporter"}')) == 1
+        odd = 'count_over_time(demo:odd:bool{job="dcgm-exporter"}[31m])'
+        assert [series["value"][1] for series in query(url, odd)] == ["16"], (
+            "also where two parts make one series"
+        )
 
 
 def test_the_past_ends_where_a_running_server_began(tmp_path: Path) -> None:
@@ -215,7 +220,7 @@ def test_a_rule_comes_after_what_it_reads(tmp_path: Path) -> None:
     path = tmp_path / "rules.yml"
     path.write_text(RULES, encoding="utf-8")
     assert [[rule.record for rule in level] for level in levels([path])] == [
-        ["demo:power:watts"],
+        ["demo:power:watts", "demo:odd:bool"],
         ["demo:power:avg10m"],
     ]
     assert levels([path])[0][0].interval == 120
