@@ -78,9 +78,24 @@ def watched(folder: Path, suite: str, *, profile: str = "lively", dcgm: bool = T
         dcgm: Whether dcgm-exporter is there, now and in the past.
     """
     tools = ROOT / ".tools" / suite / "usr" / "bin"
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in JOBS]
-    ports = {job: each.getsockname()[1] for job, each in zip(JOBS, held, strict=True)}
-    addresses = {job: f"127.0.0.1:{port}" for job, port in ports.items()}
+    with (
+        contextlib.ExitStack() as held
+    ):  # Filling takes half a minute, in which somebody else could take a port.
+        sockets = {job: held.enter_context(socket.create_server(("127.0.0.1", 0))) for job in JOBS}
+        addresses = {job: f"127.0.0.1:{each.getsockname()[1]}" for job, each in sockets.items()}
+        tree = past(folder, tools, addresses, profile, dcgm=dcgm)
+    running = Watched(f"http://{addresses['prometheus']}")
+    with ended(running):
+        for command in commands(folder, tools, tree, addresses, profile, dcgm=dcgm):
+            log = (folder / f"{len(running.processes)}.log").open("wb")
+            running.processes.append(subprocess.Popen(command, stdout=log, stderr=log))
+            log.close()
+        wait(running, {job for job in JOBS if dcgm or job != "dcgm-exporter"})
+        yield running
+
+
+def past(folder: Path, tools: Path, addresses: dict[str, str], profile: str, *, dcgm: bool) -> Path:
+    """Render the configuration and fill the data directory, where dcgm-exporter is there; the rendered tree."""
     settings = Settings.model_validate({"site": {"host": "demo"}, "security": {"local_auth": False}})
     tree = render(
         settings,
@@ -97,16 +112,7 @@ def watched(folder: Path, suite: str, *, profile: str = "lively", dcgm: bool = T
     now = int(time.time())
     if dcgm:
         fill(folder, tools, addresses, rules, profile, now)
-    for each in held:  # Not before: filling takes half a minute, in which somebody else could take a port.
-        each.close()
-    running = Watched(f"http://{addresses['prometheus']}")
-    with ended(running):
-        for command in commands(folder, tools, tree, addresses, profile, dcgm=dcgm):
-            log = (folder / f"{len(running.processes)}.log").open("wb")
-            running.processes.append(subprocess.Popen(command, stdout=log, stderr=log))
-            log.close()
-        wait(running, {job for job in JOBS if dcgm or job != "dcgm-exporter"})
-        yield running
+    return tree
 
 
 def fill(
