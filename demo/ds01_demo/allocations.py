@@ -131,6 +131,8 @@ def _containers(world: World, jobs: list[Job], time: int) -> Iterator[Sample]:
             yield Sample("ds01_container_cpu_seconds_total", labels, reading.cpu_seconds)
             yield Sample("ds01_container_memory_bytes", labels, reading.resident_bytes)
             yield Sample("ds01_container_oom_kills_total", labels, 0)
+            if job.seat.cpu_limit:
+                yield Sample("ds01_container_cpu_limit_cores", labels, job.seat.cpu_limit)
             if job.seat.memory_limit_mib:
                 yield Sample("ds01_container_memory_limit_bytes", labels, job.seat.memory_limit_mib * MIB)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .world import ContainerReading, World
 
 _CONTROLLERS = "cpuset cpu io memory hugetlb pids rdma misc\n"
+_PERIOD_MICROSECONDS = 100_000  # the kernel's default, which Docker keeps
 
 
 def parent_slice(job: Job) -> str:
@@ -78,6 +79,7 @@ def _scope_files(job: Job, reading: ContainerReading, cpu_seconds: float) -> dic
     return {
         "cgroup.procs": f"{job.pid}\n",
         "cpu.stat": f"usage_usec {usage}\nuser_usec {usage - system}\nsystem_usec {system}\nnr_periods 0\nnr_throttled 0\nthrottled_usec 0\n",
+        "cpu.max": f"{int(job.seat.cpu_limit * _PERIOD_MICROSECONDS) or 'max'} {_PERIOD_MICROSECONDS}\n",
         "memory.current": f"{reading.resident_bytes + cache}\n",
         "memory.stat": "".join(f"{key} {value}\n" for key, value in stat.items()),
         "memory.max": f"{limit or 'max'}\n",

@@ -19,6 +19,7 @@ class Use:
 
     Attributes:
         cpu_seconds: CPU time since the cgroup was made.
+        cpu_limit_cores: quota by period of the CFS bandwidth controller, what `docker run --cpus` sets; None without.
         memory_bytes: usage without the inactive file cache, as `docker stats` shows it: a large file read once
             fills the cache, and is no need of the container.
         memory_limit_bytes: None without limit.
@@ -26,6 +27,7 @@ class Use:
     """
 
     cpu_seconds: float | None
+    cpu_limit_cores: float | None
     memory_bytes: int | None
     memory_limit_bytes: int | None
     oom_kills: int | None
@@ -82,6 +84,7 @@ class CgroupTree:
         cpu = _fields(folder / "cpu.stat").get("usage_usec")
         return Use(
             cpu_seconds=None if cpu is None else cpu / _MICROSECONDS,
+            cpu_limit_cores=_cores(_text(folder / "cpu.max")),
             memory_bytes=_working_set(
                 _number(folder / "memory.current"), _fields(folder / "memory.stat").get("inactive_file")
             ),
@@ -99,9 +102,11 @@ class CgroupTree:
             ),
             None,
         )
+        quotas = (_quota(self.root / controller / path) for controller in ("cpu", "cpu,cpuacct"))
         limit = _number(folder / "memory.limit_in_bytes")
         return Use(
             cpu_seconds=None if cpu is None else cpu / _NANOSECONDS,
+            cpu_limit_cores=next((cores for cores in quotas if cores is not None), None),
             memory_bytes=_working_set(
                 _number(folder / "memory.usage_in_bytes"),
                 _fields(folder / "memory.stat").get("total_inactive_file"),
@@ -115,6 +120,17 @@ def _working_set(usage: int | None, inactive_file: int | None) -> int | None:
     if usage is None or inactive_file is None:
         return None
     return max(usage - inactive_file, 0)  # the two files are not read at the same instant
+
+
+def _quota(folder: Path) -> float | None:
+    return _cores(f"{_text(folder / 'cpu.cfs_quota_us')} {_text(folder / 'cpu.cfs_period_us')}")
+
+
+def _cores(quota_and_period: str) -> float | None:
+    numbers = [
+        int(word) for word in quota_and_period.split() if word.isdecimal()
+    ]  # "max" and -1 are no quota
+    return numbers[0] / numbers[1] if len(numbers) == 2 and all(numbers) else None
 
 
 def _number(path: Path) -> int | None:

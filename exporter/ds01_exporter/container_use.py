@@ -73,6 +73,7 @@ def use_families(uses: Mapping[str, Use], names: Mapping[str, Identity]) -> Iter
     ]
     for metric, attribute in (
         ("ds01_container_cpu_seconds_total", "cpu_seconds"),
+        ("ds01_container_cpu_limit_cores", "cpu_limit_cores"),
         ("ds01_container_memory_bytes", "memory_bytes"),
         ("ds01_container_memory_limit_bytes", "memory_limit_bytes"),
         ("ds01_container_oom_kills_total", "oom_kills"),

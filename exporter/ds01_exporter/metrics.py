@@ -47,6 +47,9 @@ METRICS = {
     ),
     "ds01_user_containers_count": Row("gauge", ("user",), "Running containers of the user."),
     "ds01_container_cpu_seconds_total": Row("counter", _CONTAINER, "CPU time used by the container."),
+    "ds01_container_cpu_limit_cores": Row(
+        "gauge", _CONTAINER, "CPU cores that the container may use; absent where there is no quota."
+    ),
     "ds01_container_memory_bytes": Row(
         "gauge", _CONTAINER, "Memory used by the container, its inactive file cache left out."
     ),

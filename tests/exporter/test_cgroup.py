@@ -21,6 +21,7 @@ def v2(root, path, **changes):
     write(root, cgroup__controllers="cpu memory\n")
     files = {
         "cpu__stat": "usage_usec 2500000\nuser_usec 2000000\n",
+        "cpu__max": "max 100000\n",
         "memory__current": "1000\n",
         "memory__stat": "anon 300\nfile 700\ninactive_file 600\nactive_file 100\n",
         "memory__max": "max\n",
@@ -31,7 +32,12 @@ def v2(root, path, **changes):
 
 def v1(root, path, **changes):
     """Make a version 1 cgroup."""
-    write(root / "cpu,cpuacct" / path, cpuacct__usage="2500000000\n")
+    cpu = {
+        "cpuacct__usage": "2500000000\n",
+        "cpu__cfs_quota_us": "-1\n",
+        "cpu__cfs_period_us": "100000\n",
+    }
+    write(root / "cpu,cpuacct" / path, **{name: changes.pop(name, text) for name, text in cpu.items()})
     files = {
         "memory__usage_in_bytes": "1000\n",
         "memory__stat": "cache 1\ninactive_file 5\ntotal_cache 700\ntotal_inactive_file 600\n",
@@ -41,7 +47,7 @@ def v1(root, path, **changes):
     write(root / "memory" / path, **files | changes)
 
 
-USE = Use(cpu_seconds=2.5, memory_bytes=400, memory_limit_bytes=None, oom_kills=1)
+USE = Use(cpu_seconds=2.5, cpu_limit_cores=None, memory_bytes=400, memory_limit_bytes=None, oom_kills=1)
 
 
 @pytest.mark.parametrize("make", [v1, v2])
@@ -75,6 +81,33 @@ def test_a_limit_is_told(tmp_path, make, limit):
     assert tree.read(tree.version, ID, "").memory_limit_bytes == 2048
 
 
+@pytest.mark.parametrize(
+    ("make", "quota", "cores"),
+    [
+        (v2, {"cpu__max": "250000 100000\n"}, 2.5),
+        (v2, {"cpu__max": "10000 50000\n"}, 0.2),
+        (v1, {"cpu__cfs_quota_us": "250000\n"}, 2.5),
+        (v1, {"cpu__cfs_quota_us": "10000\n", "cpu__cfs_period_us": "50000\n"}, 0.2),
+    ],
+)
+def test_a_cpu_quota_is_told_in_cores(tmp_path, make, quota, cores):
+    """Quota by period, in both versions; a fraction of a core stays one."""
+    make(tmp_path, f"docker/{ID}", **quota)
+    tree = CgroupTree(tmp_path)
+
+    assert tree.read(tree.version, ID, "").cpu_limit_cores == cores
+
+
+@pytest.mark.parametrize(
+    "text", ["", "max", "max 100000\n", "100000\n", "100000 0\n", "0 100000\n", "-1 100000\n"]
+)
+def test_no_cpu_quota_is_absent(tmp_path, text):
+    """Without a quota, or with one that cannot be read, there is no limit, never one of 0."""
+    v2(tmp_path, f"docker/{ID}", cpu__max=text)
+
+    assert CgroupTree(tmp_path).read(2, ID, "").cpu_limit_cores is None
+
+
 @pytest.mark.parametrize("make", [v1, v2])
 def test_what_a_kernel_does_not_tell_is_absent(tmp_path, make):
     """An old kernel has no oom_kill, a controller may be off: None, never 0; cache above usage gives 0."""
@@ -91,7 +124,7 @@ def test_what_a_kernel_does_not_tell_is_absent(tmp_path, make):
         (tmp_path / name / "docker" / ID / "cpuacct.usage").unlink(missing_ok=True)
     tree = CgroupTree(tmp_path)
 
-    assert tree.read(tree.version, ID, "") == Use(None, 0, None, None)
+    assert tree.read(tree.version, ID, "") == Use(None, None, 0, None, None)
 
 
 def test_no_cgroup_no_use(tmp_path):

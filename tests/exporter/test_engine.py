@@ -127,13 +127,14 @@ def test_monitorings_own_containers_are_left_out(site, scrape, container):
 
 
 def test_use_of_a_container_is_read_from_its_real_cgroup(site, scrape, container):
-    """CPU time grows while a container computes, and its memory limit is the one it was given."""
+    """CPU time grows while a container computes, and its limits are those it was given."""
     if not any((CGROUPS / name).exists() for name in ("memory", "cgroup.controllers")):
         pytest.skip(f"no cgroup file system at {CGROUPS}")
     name = container(
         "--label=ds01.managed=true",
         "--label=ds01.user=ann",
         "--memory=64m",
+        "--cpus=0.5",
         command=("sh", "-c", "while :; do :; done"),
     )
     exporter = site.exporter(docker_host=HOST, cgroup_root=CGROUPS, start=True)
@@ -145,6 +146,7 @@ def test_use_of_a_container_is_read_from_its_real_cgroup(site, scrape, container
     first = until(lambda: sample("ds01_container_cpu_seconds_total"))
     until(lambda: sample("ds01_container_cpu_seconds_total") > first)
     assert sample("ds01_container_memory_limit_bytes") == 64 << 20
+    assert sample("ds01_container_cpu_limit_cores") == 0.5
     assert 0 < sample("ds01_container_memory_bytes") < 64 << 20
     assert sample("ds01_container_oom_kills_total") == 0
 
@@ -159,9 +161,8 @@ def test_use_below_a_cgroup_parent_without_limit(site, scrape, container):
         return name in {key[0] for key in scrape(exporter).of("ds01_container_memory_bytes", "container")}
 
     until(sampled)
-    assert name not in {
-        key[0] for key in scrape(exporter).of("ds01_container_memory_limit_bytes", "container")
-    }
+    for limit in ("ds01_container_memory_limit_bytes", "ds01_container_cpu_limit_cores"):
+        assert name not in {key[0] for key in scrape(exporter).of(limit, "container")}
 
 
 def test_gpus_past_the_allocator_show_on_a_real_engine(site, scrape, container, image):

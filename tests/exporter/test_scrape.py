@@ -72,6 +72,7 @@ def full_site(site, docker):
         (folder / "memory.current").write_text("5000\n")
         (folder / "memory.stat").write_text("anon 1\ninactive_file 2000\n")
         (folder / "memory.max").write_text("max\n" if number == 1 else "8000\n")
+        (folder / "cpu.max").write_text("max 100000\n" if number == 1 else "250000 100000\n")
         (folder / "memory.events").write_text("low 0\noom 4\noom_kill 3\n")
     (site.cgroup_root / "cgroup.controllers").write_text("cpu memory\n")
     site.events_file.write_text("")
