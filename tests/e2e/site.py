@@ -18,6 +18,7 @@ import yaml
 from ds01_monitoring import command, deployment
 from ds01_monitoring.config.model import Ports
 from ds01_monitoring.http import Client
+from ds01_monitoring.install.environment import SOURCES
 from ds01_monitoring.paths import StateDir
 from ds01_monitoring.runtime import processes
 
@@ -25,17 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ROOMS = (
-    "monitoring",
-    "exporter",
-    "telemetry",
-    "demo",
-    "prometheus",
-    "alertmanager",
-    "grafana",
-    "config",
-    "docs",
-)
 PATIENCE_SECONDS = 120
 
 
@@ -154,7 +144,7 @@ def _environment(folder: Path) -> bytes:
 def make_site(root: Path) -> Site:
     """A site whose ports are free."""
     site = Site(root)
-    for room in ROOMS:
+    for room in SOURCES:
         shutil.copytree(REPOSITORY / room, site.clone / room, ignore=shutil.ignore_patterns("__pycache__"))
     names = list(Ports.model_fields)
     *ports, exporter = free_ports(len(names) + 1)

@@ -11,19 +11,9 @@ from pathlib import Path
 import pytest
 
 from ds01_monitoring import command
+from ds01_monitoring.install.environment import SOURCES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ROOMS = (
-    "monitoring",
-    "exporter",
-    "telemetry",
-    "demo",
-    "prometheus",
-    "alertmanager",
-    "grafana",
-    "config",
-    "docs",
-)
 FILES = ("pyproject.toml", "requirements.lock", "README.md", "LICENSE")
 PACKAGES = ("monitoring", "exporter", "telemetry", "demo")
 
@@ -74,7 +64,7 @@ class Machine:
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The repository's files, which nobody edits while the tests run."""
     folder = tmp_path_factory.mktemp("install") / "clone"
-    for room in ROOMS:
+    for room in SOURCES:
         shutil.copytree(REPOSITORY / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
     for name in FILES:
         shutil.copy(REPOSITORY / name, folder / name)

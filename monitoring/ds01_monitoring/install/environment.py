@@ -37,6 +37,8 @@ SOURCES = (
     "config",
     "docs",
 )
+"""Folders of a clone that the program is made of; what else a clone has is not needed to run it."""
+
 OLDEST = (3, 10)
 
 
