@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from ds01_monitoring.errors import UserError
@@ -23,6 +23,8 @@ FILE = "deployment.json"
 class Deployment:
     """One stack that was started and not stopped since.
 
+    A field that is new in a version has a default, for the records that older versions wrote.
+
     Attributes:
         state: Its state directory.
         runtime: `compose` or `native`.
@@ -41,7 +43,7 @@ class Deployment:
     local_auth: bool
     host: str
     addresses: Mapping[str, str]
-    without: Mapping[str, str]
+    without: Mapping[str, str] = field(default_factory=dict)
 
     def write(self) -> None:
         """Record that this is meant to run."""
@@ -109,7 +111,9 @@ def load(state: StateDir) -> Deployment | None:
     file = state.run / FILE
     try:
         values = json.loads(file.read_text())
-        return Deployment(state=state, **values)
+        # What a later version knows beyond this one does not keep this one from stopping it.
+        known = {one.name: values[one.name] for one in fields(Deployment) if one.name in values}
+        return Deployment(state=state, **known)
     except FileNotFoundError:
         return None
     except PermissionError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -158,11 +159,24 @@ def test_nothing_started_is_said_with_the_command_that_starts(tmp_path: Path) ->
     assert caught.value.hint == "monitoring-manage start --demo"
 
 
-def test_a_torn_record_is_no_crash(tmp_path: Path) -> None:
+def test_a_record_of_another_version_is_read(bare: None, tmp_path: Path) -> None:
+    """After an upgrade, or on the way back, `stop` and `status` still know what runs."""
+    now = stack.plan(Settings(), StateDir(tmp_path)).deployment()
+    now.write()
+    file = now.state.run / deployment.FILE
+    values = json.loads(file.read_text())
+    del values["without"]
+    file.write_text(json.dumps({**values, "of a later version": 1}))
+
+    assert deployment.load(now.state) == replace(now, without={})
+
+
+@pytest.mark.parametrize("text", ['{"runtime": ', '{"runtime": "native"}', "[]", "7"])
+def test_a_torn_record_is_no_crash(tmp_path: Path, text: str) -> None:
     """What cannot be read as a record says so."""
     state = StateDir(tmp_path)
     state.run.mkdir()
-    (state.run / deployment.FILE).write_text('{"runtime": ')
+    (state.run / deployment.FILE).write_text(text)
 
     with pytest.raises(UserError, match="not a record"):
         deployment.find(state, demo=False)
