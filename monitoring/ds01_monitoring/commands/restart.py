@@ -22,17 +22,28 @@ def restart(app: App, service: str | None, demo: bool, timeout: float) -> None:
     """Stop and start everything, or one SERVICE, with a changed configuration applied."""
     from ds01_monitoring import deployment as deployments  # noqa: PLC0415 - the parser need not wait for it.
     from ds01_monitoring import stack as stacks  # noqa: PLC0415
+    from ds01_monitoring import units  # noqa: PLC0415
+    from ds01_monitoring.runtime.base import known  # noqa: PLC0415
     from ds01_monitoring.screen import Screen  # noqa: PLC0415
 
     screen = Screen()
     running = deployments.one(app.state, demo=demo)
     stack = stacks.again(app.settings, running, app.state)
+    deployment = stack.deployment()
+    # Before anything changes. A service that only the changed configuration brings is among the jobs.
+    by_systemd: list[str] = []
+    if service:
+        services = stack.control.services()
+        by_systemd = units.beside(deployment, services)
+        known(service, [*services, *by_systemd, *stack.context.jobs])
     with screen.step("programs and ports") as step:
         stack.control.prepare(stack.context, step.say)
     put_in_force(screen, stack)
-    deployment = stack.deployment()
     with screen.step(f"restarting {service or 'everything'}") as step:
-        stack.control.restart(service, step.say)
+        if service in by_systemd:
+            units.restart(service)
+        else:
+            stack.control.restart(service, step.say)
         deployment.write()
         step.result = f"restarted {service or 'everything'}"
     wait_until_ready(screen, deployment, timeout)

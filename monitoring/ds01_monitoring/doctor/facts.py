@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ds01_monitoring import command, deployment, detect, http
+from ds01_monitoring import command, deployment, detect, http, units
 from ds01_monitoring.config.load import config_path, load_settings
 from ds01_monitoring.errors import UserError
 from ds01_monitoring.health import examine
@@ -202,10 +202,11 @@ def _logs(facts: Facts, found: Deployment) -> str:
         lines = list(control.logs(service, tail=LOG_LINES, follow=False))
         facts.logs[service] = lines
         texts += [f"-- {service}", *lines]
-    if (UNITS / "ds01-exporter.service").exists():
-        lines = _said(
-            "journalctl", "-u", "ds01-exporter", "-n", str(LOG_LINES), "--no-pager", "-o", "cat"
-        ).splitlines()
-        facts.logs["ds01-exporter"] = lines
-        texts += ["-- ds01-exporter (journal)", *lines]
+    for unit in units.beside(found, control.services()):
+        try:
+            lines = list(units.lines(unit, tail=LOG_LINES))
+        except UserError as error:
+            lines = [error.problem]
+        facts.logs[unit] = lines
+        texts += [f"-- {unit} (journal)", *lines]
     return "\n".join(texts)

@@ -7,7 +7,9 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ds01_monitoring import units
 from ds01_monitoring.health.checks import Check
+from ds01_monitoring.install.place import SYSTEMD_RUNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,9 +26,20 @@ LOW_FREE_RATIO, LOW_FREE_BYTES = 0.05, 20 * GIB
 
 
 def services(deployment: Deployment, _client: Client) -> Iterator[Check]:
-    """Every process or container of the stack."""
-    for status in deployment.control().status():
+    """Every process or container of the stack, and the units beside it."""
+    control = deployment.control()
+    for status in control.status():
         yield _service(status)
+    for name in units.beside(deployment, control.services()) if SYSTEMD_RUNS.is_dir() else ():
+        yield _unit(name)
+
+
+def _unit(name: str) -> Check:
+    state = units.state(name)
+    if state in {"active", "activating", "reloading"}:
+        return Check("services", name, "ok", f"systemd: {state}")
+    hint = f"sudo systemctl restart {name}; its log: monitoring-manage logs {name}"
+    return Check("services", name, "failed", f"systemd: {state}", hint)
 
 
 def _service(status: ServiceStatus) -> Check:

@@ -6,6 +6,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ds01_monitoring import units
 from ds01_monitoring.errors import UserError
 from ds01_monitoring.health.checks import Check
 from ds01_monitoring.http import Unreachable
@@ -122,8 +123,14 @@ def collectors(deployment: Deployment, client: Client) -> Iterator[Check]:
 def _reasons(deployment: Deployment) -> dict[str, str]:
     """What the exporter said last about each collector that fails."""
     found = {}
-    with suppress(UserError):  # Its log may be elsewhere, such as in systemd's journal.
-        for line in deployment.control().logs("ds01-exporter", tail=LOG_LINES, follow=False):
+    with suppress(UserError):  # This user may not read its journal.
+        control = deployment.control()
+        by_systemd = "ds01-exporter" in units.beside(deployment, control.services())
+        for line in (
+            units.lines("ds01-exporter", tail=LOG_LINES)
+            if by_systemd
+            else control.logs("ds01-exporter", tail=LOG_LINES, follow=False)
+        ):
             match = WARNING.search(line)
             if match:
                 found[match[1]] = match[2]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
+from ds01_monitoring.errors import UserError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ds01_monitoring.context import Context
 
@@ -61,6 +63,9 @@ class Runtime(Protocol):
     def down(self, say: Say) -> None:
         """End everything that `up` started; data stays. No process is left when this returns."""
 
+    def services(self) -> list[str]:
+        """Names that `restart` and `logs` take, by the configuration in force; that may be none."""
+
     def restart(self, service: str | None, say: Say) -> None:
         """Stop and start one service, or all, with the rendered configuration.
 
@@ -83,3 +88,15 @@ class Runtime(Protocol):
 
     def update(self, say: Say) -> None:
         """Get newer programs and run them."""
+
+
+def known(service: str, names: Iterable[str]) -> str:
+    """The service, which is one of `names`.
+
+    Raises:
+        UserError: It is not; names those that there are.
+    """
+    names = list(dict.fromkeys(names))
+    if service in names:
+        return service
+    raise UserError(f"there is no service {service}", hint=f"one of: {', '.join(names)}", exit_code=2)

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from ds01_monitoring.errors import UserError
 from ds01_monitoring.runtime import compose_logs, engine, owner, preflight, processes, shared_files
-from ds01_monitoring.runtime.base import ServiceStatus
+from ds01_monitoring.runtime.base import ServiceStatus, known
 from ds01_monitoring.runtime.compose_status import described
 from ds01_monitoring.runtime.control import alone
 from ds01_monitoring.runtime.native import SERVERS, NativeRuntime
 from ds01_monitoring.runtime.signals import hang_up
+from ds01_monitoring.runtime.supervisor import NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,12 +81,16 @@ class ComposeRuntime:
             say("stopping the containers")
             self._down()
 
+    def services(self) -> list[str]:
+        """See `Runtime.services`."""
+        return [*shared_files.read_plan(self.file).services, *self.host.services()]
+
     def restart(self, service: str | None, say: Say) -> None:
         """See `Runtime.restart`."""
-        if service in self.host.supervisor.programs():
+        if service in self.host.services():
             self.host.restart(service, say)
             return
-        chosen = [self._known(service)] if service else []
+        chosen = [known(service, self.services())] if service else []
         with alone(self.state, say):
             say(f"restarting {service or 'the containers'}")
             self._up("--force-recreate", *(["--no-deps", *chosen] if chosen else []))
@@ -104,16 +109,16 @@ class ComposeRuntime:
         there = {one.service: one for one in engine.containers()}
         found = [described(name, there.get(name)) for name in plan.services]
         found += [ServiceStatus(name, "not installed", detail=why) for name, why in plan.left_out.items()]
-        programs = self.host.supervisor.programs()
+        programs = self.host.services()
         return found + [item for item in self.host.status() if item.name in programs]
 
     def logs(self, service: str | None, *, tail: int | None, follow: bool) -> Iterator[str]:
         """See `Runtime.logs`."""
-        programs = self.host.supervisor.programs()
-        if service and service not in {*programs, "supervisord"}:
-            self._known(service)
-        elif service:
+        programs = self.host.services()
+        if service in {*programs, NAME}:
             return self.host.logs(service, tail=tail, follow=follow)
+        if service:
+            known(service, [*self.services(), NAME])
         beside = self.host.logs(None, tail=tail, follow=follow) if programs and not service else iter(())
         return compose_logs.lines(self.file, service, beside, tail=tail, follow=follow)
 
@@ -169,7 +174,7 @@ class ComposeRuntime:
                 engine.docker("network", "rm", network["Id"])
 
     def _host_up(self, say: Say) -> None:
-        if self.host.supervisor.programs():
+        if self.host.services():
             self.host.up(say)
         elif self.host.supervisor.process() is not None:
             self.host.down(say)
@@ -203,9 +208,3 @@ class ComposeRuntime:
             if one.service in services and one.service in SERVERS and one.running:
                 say(f"telling {one.service} to read its configuration")
                 hang_up(one)
-
-    def _known(self, service: str) -> str:
-        names = [*shared_files.read_plan(self.file).services, *self.host.supervisor.programs()]
-        if service in names:
-            return service
-        raise UserError(f"there is no service {service}", hint=f"one of: {', '.join(names)}", exit_code=2)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import queue
-import subprocess  # noqa: TID251 - only its constants; command.spawn starts the process.
-import threading
 from typing import TYPE_CHECKING
 
-from ds01_monitoring import command
-from ds01_monitoring.runtime import engine
+from ds01_monitoring.runtime import engine, streams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,30 +29,8 @@ def lines(
         yield from engine.docker(*arguments[1:]).splitlines()
         yield from beside
         return
-    yield from _both(arguments, beside)
-
-
-def _both(arguments: list[str], beside: Iterator[str]) -> Iterator[str]:
-    found: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    process = command.spawn(
-        arguments, env=engine.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-
-    def read() -> None:
-        for line in process.stdout or ():
-            found.put(line.decode(errors="replace").rstrip("\n"))
-        found.put(None)
-
-    def pass_on() -> None:
-        for line in beside:
-            found.put(line)
-
+    containers = streams.Printed(arguments, env=engine.environment())
     try:
-        for work in (read, pass_on):
-            # Daemons: the reader of these lines ends it, and nothing is lost by that.
-            threading.Thread(target=work, daemon=True).start()
-        while (line := found.get()) is not None:
-            yield line
+        yield from streams.merged(containers, beside)
     finally:
-        process.terminate()
-        process.wait()
+        containers.end()

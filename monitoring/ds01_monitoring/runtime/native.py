@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ds01_monitoring.errors import UserError
 from ds01_monitoring.paths import StateDir
 from ds01_monitoring.runtime import child, logfiles, ports, processes
-from ds01_monitoring.runtime.base import ServiceStatus, State
+from ds01_monitoring.runtime.base import ServiceStatus, State, known
 from ds01_monitoring.runtime.control import alone
 from ds01_monitoring.runtime.supervisor import NAME, Supervisor
 
@@ -68,6 +68,10 @@ class NativeRuntime:
         with alone(self.state, say):
             self._down(say)
 
+    def services(self) -> list[str]:
+        """See `Runtime.services`."""
+        return self.supervisor.programs()
+
     def restart(self, service: str | None, say: Say) -> None:
         """See `Runtime.restart`."""
         with alone(self.state, say):
@@ -75,7 +79,7 @@ class NativeRuntime:
                 self._down(say)
                 self._up(say)
             else:
-                self._restart_one(self._known(service), say)
+                self._restart_one(known(service, self.services()), say)
 
     def reload(self, say: Say) -> None:
         """See `Runtime.reload`."""
@@ -95,7 +99,8 @@ class NativeRuntime:
 
     def logs(self, service: str | None, *, tail: int | None, follow: bool) -> Iterator[str]:
         """See `Runtime.logs`."""
-        names = [self._known(service)] if service else [*self.supervisor.programs(), NAME]
+        everything = [*self.services(), NAME]
+        names = [known(service, everything)] if service else everything
         files = {name: self.state.logs / f"{name}.log" for name in names}
         count = SCREENFUL if tail is None else tail
         width = max(map(len, names))
@@ -165,12 +170,6 @@ class NativeRuntime:
                 f"{port} ({wanted[port]}) by {listener}" for port, listener in sorted(taken.items())
             )
             raise UserError(f"ports are taken: {told}", hint=_port_hint(self.state, taken.values()))
-
-    def _known(self, service: str) -> str:
-        names = self.supervisor.programs()
-        if service in names or service == NAME:
-            return service
-        raise UserError(f"there is no service {service}", hint=f"one of: {', '.join(names)}", exit_code=2)
 
     def _apply(self, say: Say) -> None:
         """Bring a running supervisord to the rendered configuration; what did not change is not disturbed."""
