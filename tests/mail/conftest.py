@@ -55,6 +55,7 @@ class Envelope:
 
     to: list[str]
     message: EmailMessage
+    at: float = field(default_factory=time.monotonic)
 
     @property
     def subject(self) -> str:
@@ -133,6 +134,22 @@ class Running:
     api: Alertmanager
     settings: object
     log: Path
+    config: Path
+    data: Path
+    launch: Callable[[], subprocess.Popen[bytes]]
+    process: subprocess.Popen[bytes] | None = None
+
+    def begin(self) -> None:
+        """Start it, and wait until it answers."""
+        process = self.process = self.launch()
+        wait_for(lambda: _ready(self.api.url) or process.poll() is not None, "Alertmanager is ready")
+        assert process.poll() is None, self.log.read_text()
+
+    def stop(self, *, lose_power: bool = False) -> None:
+        """End it; without power it writes nothing more."""
+        assert self.process is not None
+        (self.process.kill if lose_power else self.process.terminate)()
+        self.process.wait()
 
     def post(self, name: str, *, firing: bool = True, summary: str = "", **labels: str) -> None:
         """Raise or end an alert, as Prometheus does."""
@@ -161,7 +178,7 @@ def suite(request) -> Path:
 @pytest.fixture
 def alertmanager(tmp_path: Path, mailbox: Mailbox, suite: Path) -> Iterator[Callable[..., Running]]:
     """Start Alertmanager with a site's `notify` section; `scale` divides every time in its routes."""
-    processes: list[subprocess.Popen[bytes]] = []
+    begun: list[Running] = []
 
     def start(notify: str = "", *, password: str = PASSWORD, scale: float = 1000) -> Running:
         settings = parse_settings(_site(tmp_path, mailbox, notify, password))
@@ -173,26 +190,30 @@ def alertmanager(tmp_path: Path, mailbox: Mailbox, suite: Path) -> Iterator[Call
             target.write_text(Templates().render(f"{name}.j2", rendered.variables()), encoding="utf-8")
         file = tmp_path / "alertmanager" / "alertmanager.yml"
         file.write_text(_scaled(file.read_text(encoding="utf-8"), scale), encoding="utf-8")
-        port, log = free_port(), tmp_path / "alertmanager.log"
-        with log.open("wb") as sink:
-            command = [
-                str(suite / "usr" / "bin" / "prometheus-alertmanager"),
-                f"--config.file={file}",
-                f"--storage.path={tmp_path / 'data'}",
-                f"--web.listen-address=127.0.0.1:{port}",
-                "--cluster.listen-address=",
-            ]
-            process = subprocess.Popen(command, cwd=tmp_path, stdout=sink, stderr=subprocess.STDOUT)
-        processes.append(process)
-        url = f"http://127.0.0.1:{port}"
-        wait_for(lambda: _ready(url) or process.poll() is not None, "Alertmanager is ready")
-        assert process.poll() is None, log.read_text()
-        return Running(Alertmanager("Alertmanager", url), settings, log)
+        port, log, data = free_port(), tmp_path / "alertmanager.log", tmp_path / "data"
+        command = [
+            str(suite / "usr" / "bin" / "prometheus-alertmanager"),
+            f"--config.file={file}",
+            f"--storage.path={data}",
+            "--data.retention=336h",
+            "--data.maintenance-interval=1s",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--cluster.listen-address=",
+        ]
+
+        def launch() -> subprocess.Popen[bytes]:
+            with log.open("ab") as sink:
+                return subprocess.Popen(command, cwd=tmp_path, stdout=sink, stderr=subprocess.STDOUT)
+
+        api = Alertmanager("Alertmanager", f"http://127.0.0.1:{port}")
+        running = Running(api, settings, log, file, data, launch)
+        begun.append(running)
+        running.begin()
+        return running
 
     yield start
-    for process in processes:
-        process.terminate()
-        process.wait()
+    for running in begun:
+        running.stop()
 
 
 def _ready(url: str) -> bool:

@@ -85,6 +85,27 @@ def test_what_repeats_at_every_look_is_ready_by_then(tmp_path):
         assert duration_seconds(route["repeat_interval"]) < duration_seconds(wanted)
 
 
+def test_a_repeat_is_due_at_the_look_it_is_promised_for(tmp_path):
+    """Critical every hour, warning every 4 h, information every 24 h: not one look sooner, and with time to send.
+
+    Alertmanager looks every group_interval and repeats what was sent longer than repeat_interval ago.
+    """
+    top = yaml.safe_load(render(SITES["mail"], tmp_path).read_text(encoding="utf-8"))["route"]
+    look, room = duration_seconds(top["group_interval"]), 120
+    repeats = {
+        matcher: duration_seconds(route["repeat_interval"])
+        for route in top["routes"]
+        for matcher in route["matchers"]
+        if matcher.startswith(("severity=", 'notify="page"'))
+    }
+
+    promised = {'notify="page"': 1, 'severity="critical"': 1, 'severity="warning"': 4, 'severity="info"': 24}
+    assert repeats.keys() == promised.keys()
+    for matcher, hours in promised.items():
+        assert hours * 3600 % look == 0
+        assert hours * 3600 - look + room <= repeats[matcher] <= hours * 3600 - room, matcher
+
+
 @pytest.mark.parametrize(
     ("source", "target", "hidden"),
     [
