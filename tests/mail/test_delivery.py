@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from tests.mail.conftest import wait_for
+
+from ds01_monitoring.config.notify import LONGEST_PAUSE
+from ds01_monitoring.config.types import duration_seconds
+
+ROOT = Path(__file__).parents[2]
 
 USERS = """
 users:
@@ -147,6 +155,42 @@ def test_one_mail_a_day_however_often_it_flaps(alertmanager, mailbox):
         hidden(over=False)
     assert len(mailbox.mails) == 1
     wait_for(lambda: len(mailbox.mails) == 2, "the mail of the next day")
+
+
+def test_what_lasts_is_told_again_after_an_hour(alertmanager, mailbox):
+    """The mail about a critical alert comes again at the twelfth look of five minutes, not at the eleventh or thirteenth."""
+    look = 1.5
+    running = alertmanager(scale=300 / look)
+    running.post("DS01Critical", severity="critical", notify="page")
+    wait_for(lambda: len(mailbox.mails) >= 2, "the mail after an hour")
+
+    first, second = (mail.at for mail in mailbox.mails[:2])
+    assert round((second - first) / look) == 12
+
+
+def test_a_power_loss_does_not_forget_what_was_sent(alertmanager, mailbox):
+    """What was sent is on disk soon after; without power from then on, the same is not sent again."""
+    running = alertmanager(scale=300)
+    running.post("DS01First", severity="info", notify="mail")
+    wait_for(lambda: mailbox.mails, "the first mail")
+    log = running.data / "nflog"
+    wait_for(lambda: log.exists() and b"DS01First" in log.read_bytes(), "the note about it on disk")
+    running.stop(lose_power=True)
+    running.begin()
+    running.post("DS01First", severity="info", notify="mail")
+    running.post("DS01Second", severity="critical", notify="page")
+    wait_for(lambda: len(mailbox.mails) >= 2, "the mail after the loss")
+
+    assert [mail.subject for mail in mailbox.mails] == ["LAB INFO: DS01First", "LAB CRITICAL: DS01Second"]
+
+
+def test_both_runtimes_keep_what_was_sent_alike():
+    """Twice the longest pause for as long as notes are kept, and seconds until a note is on disk."""
+    for template in ("supervisord.conf.j2", "docker-compose.yaml.j2"):
+        text = (ROOT / "monitoring" / template).read_text(encoding="utf-8")
+        flags = dict(re.findall(r"--(data[.]\S+?)=(\w+)", text))
+        assert duration_seconds(flags["data.retention"]) >= 2 * LONGEST_PAUSE, template
+        assert duration_seconds(flags["data.maintenance-interval"]) <= 30, template
 
 
 def test_a_server_that_was_away_gets_the_mail_later(alertmanager, mailbox):
