@@ -8,9 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
 from ds01_monitoring import context as contexts
 from ds01_monitoring import deployment, detect, inventory, pages, paths, stack
+from ds01_monitoring.cli import manage
+from ds01_monitoring.commands import restart
 from ds01_monitoring.config import Settings
 from ds01_monitoring.detect import Found
 from ds01_monitoring.errors import UserError
@@ -47,6 +50,30 @@ def test_what_was_started_is_found_again_by_any_later_command(bare: None, tmp_pa
 
     real.forget()
     assert deployment.one(state, demo=False) == demo
+
+
+def test_an_update_that_fails_for_one_stack_still_renews_the_other(
+    bare: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real stack's registry may not answer while the demo runs beside it; the failure is told and counts."""
+    state, renewed = StateDir(tmp_path / "state"), []
+    for demo in (False, True):
+        stack.plan(Settings(), state, demo=demo).deployment().write()
+
+    def renew(_screen: object, planned: stack.Stack, **_options: object) -> None:
+        renewed.append(planned.context.demo)
+        if not planned.context.demo:
+            raise UserError("the registry does not answer")
+
+    monkeypatch.setattr(restart, "_update", renew)
+    (tmp_path / "monitoring.yaml").write_text("")
+    options = [f"--config={tmp_path / 'monitoring.yaml'}", f"--state-dir={state.root}"]
+
+    result = CliRunner().invoke(manage, [*options, "update"])
+
+    assert renewed == [False, True]
+    assert result.exit_code == 1
+    assert "the registry does not answer" in result.output
 
 
 def test_the_demo_says_that_it_is_one(bare: None, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from ds01_monitoring.commands.stop import demo_option
 
 if TYPE_CHECKING:
     from ds01_monitoring.cli import App
+    from ds01_monitoring.screen import Screen
+    from ds01_monitoring.stack import Stack
 
 
 @click.command()
@@ -55,23 +57,41 @@ def restart(app: App, service: str | None, demo: bool, timeout: float) -> None:
 @timeout_option
 @click.pass_obj
 def update(app: App, demo: bool, timeout: float) -> None:
-    """Get newer programs or images and run them."""
+    """Get newer programs or images and run them; the real stack's and the demo's, where both run."""
     from ds01_monitoring import deployment as deployments  # noqa: PLC0415
     from ds01_monitoring import stack as stacks  # noqa: PLC0415
+    from ds01_monitoring.errors import UserError  # noqa: PLC0415
     from ds01_monitoring.screen import Screen  # noqa: PLC0415
 
     screen = Screen()
     running = deployments.find(app.state, demo=demo)
-    planned = [stacks.again(app.settings, deployment, app.state) for deployment in running]
-    for stack in planned or [stacks.plan(app.settings, app.state, demo=demo)]:
-        with screen.step("newer programs") as step:
-            stack.control.prepare(stack.context, step.say)
-        put_in_force(screen, stack)
-        with screen.step("updating") as step:
-            stack.control.update(step.say)
-            step.result = "up to date"
-        if planned:
-            deployment = stack.deployment()
-            deployment.write()
-            wait_until_ready(screen, deployment, timeout)
-            give_past(screen, stack)
+    if not running:
+        _update(screen, stacks.plan(app.settings, app.state, demo=demo))
+    refused = []
+    for deployment in running:
+        if len(running) > 1:
+            screen.line("[bold]the demo[/]" if deployment.demo else f"[bold]{deployment.host}[/]")
+        try:
+            _update(screen, stacks.again(app.settings, deployment, app.state), timeout=timeout)
+        except UserError as error:  # The other stack is not to blame.
+            refused.append(error)
+    if refused:
+        *others, last = refused
+        for error in others:
+            screen.console.print(f"error: {error}", markup=False)
+        raise last
+
+
+def _update(screen: Screen, stack: Stack, *, timeout: float | None = None) -> None:
+    """Renew one stack; without a `timeout` it does not run, and is not started."""
+    with screen.step("newer programs") as step:
+        stack.control.prepare(stack.context, step.say)
+    put_in_force(screen, stack)
+    if timeout is not None:
+        stack.deployment().write()
+    with screen.step("updating") as step:
+        stack.control.update(step.say)
+        step.result = "up to date"
+    if timeout is not None:
+        wait_until_ready(screen, stack.deployment(), timeout)
+        give_past(screen, stack)
