@@ -77,8 +77,8 @@ def update(app: App, demo: bool, timeout: float) -> None:
             refused.append(error)
     if refused:
         *others, last = refused
-        for error in others:
-            screen.console.print(f"error: {error}", markup=False)
+        for other in others:
+            screen.console.print(f"error: {other}", markup=False)
         raise last
 
 
