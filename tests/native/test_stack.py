@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import threading
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -176,6 +178,35 @@ def test_the_next_command_can_be_typed_as_it_is_shown(
 
     (tmp_path / "monitoring-status").touch(mode=0o755)
     assert pages.called("monitoring-status") == "monitoring-status"
+
+
+def test_grafana_is_among_the_pages_whatever_its_accounts(bare: None, tmp_path: Path) -> None:
+    """It knows no user of ours, and is asked as a browser asks, for its login or, to anonymous viewers, its home."""
+
+    class Grafana(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = "Authorization" not in self.headers
+            self.send_response(401 if not known else 200 if self.path == "/login" else 302)
+            self.send_header("Location", "/login")
+            self.end_headers()
+
+        def log_message(self, *_args: object) -> None:
+            """Nobody reads it."""
+
+    planned = stack.plan(Settings(), StateDir(tmp_path)).deployment()
+    planned.state.secrets.mkdir()
+    (planned.state.secrets / "http_password").write_text("secret")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Grafana) as server:
+        threading.Thread(target=server.serve_forever).start()
+        found = pages.pages(
+            replace(
+                planned,
+                addresses=dict.fromkeys(("grafana", "prometheus"), f"127.0.0.1:{server.server_port}"),
+            )
+        )
+        server.shutdown()
+
+    assert f"http://localhost:{server.server_port}/" in [page.url for page in found if page.job == "grafana"]
 
 
 def test_nothing_started_is_said_with_the_command_that_starts(tmp_path: Path) -> None:
