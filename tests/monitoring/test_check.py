@@ -208,6 +208,22 @@ def test_what_the_installed_alertmanager_lacks_is_refused(state, tmp_path):
     assert problems(settings, state, version=(0, 33, 1)) == []
 
 
+def test_an_alertmanager_that_is_too_old_is_told_in_our_words_only(state, tmp_path, suite):
+    """What amtool says about fields of Go types does not come before the version needed, nor beside it."""
+    file = tmp_path / "url"
+    file.write_text("https://hooks.invalid/1")
+    file.chmod(0o600)
+    settings = parse_settings(
+        f"runtime: native\nhardware: none\nnotify: {{teams: {{url_file: {file}}}, heartbeat: {{url_file: {file}}}}}"
+    )
+
+    found = [str(finding) for finding in check(render(settings, state), path=str(suite))]
+
+    old = ["notify.teams: Alertmanager 0.25.0 has no", "notify.heartbeat: Alertmanager 0.25.0 has no"]
+    assert len(found) == (len(old) if "bookworm" in str(suite) else 0), found
+    assert all(line.startswith(f"error: {wanted}") for line, wanted in zip(found, old, strict=False))
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

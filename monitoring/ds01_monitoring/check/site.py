@@ -41,9 +41,21 @@ def check(tree: RenderedTree, alertmanager: tuple[int, ...], today: dt.date | No
     return [
         *(finding for key, path in secret_files(settings) for finding in _secret(key, path)),
         *_authority(settings.notify),
-        *_receivers(settings.notify, alertmanager),
+        *lacking(settings.notify, alertmanager),
         *_calendar(settings.notify, day),
     ]
+
+
+def lacking(notify: Notify, alertmanager: tuple[int, ...]) -> list[Finding]:
+    """Receivers that this version of Alertmanager does not know; none where the version is unknown (empty)."""
+    found, findings = ".".join(map(str, alertmanager)), []
+    for key, (feature, needed) in NEEDS_ALERTMANAGER.items():
+        if getattr(notify, key.partition(".")[2]) is not None and alertmanager and alertmanager < needed:
+            wanted = ".".join(map(str, needed))
+            problem = f"{key}: Alertmanager {found} has no {feature}; {wanted} or later is needed"
+            hint = f"install Alertmanager {wanted} or later, or use notify.mail or notify.slack"
+            findings.append(error(problem, hint=hint))
+    return findings
 
 
 def secret_files(settings: Settings) -> Iterator[tuple[str, Path]]:
@@ -105,17 +117,6 @@ def _authority(notify: Notify) -> Iterator[Finding]:
         yield error(
             f"notify.mail.ca_file: {path}: {problem}", hint="write the authority's certificate there, as PEM"
         )
-
-
-def _receivers(notify: Notify, alertmanager: tuple[int, ...]) -> Iterator[Finding]:
-    for key, (feature, needed) in NEEDS_ALERTMANAGER.items():
-        if getattr(notify, key.partition(".")[2]) is not None and alertmanager and alertmanager < needed:
-            found = ".".join(map(str, alertmanager))
-            wanted = ".".join(map(str, needed))
-            yield error(
-                f"{key}: Alertmanager {found} has no {feature}; {wanted} or later is needed",
-                hint=f"install Alertmanager {wanted} or later, or use notify.mail or notify.slack",
-            )
 
 
 def _calendar(notify: Notify, today: dt.date) -> Iterator[Finding]:

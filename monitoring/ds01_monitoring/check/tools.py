@@ -64,14 +64,14 @@ def find(tree: RenderedTree, path: str | None = None) -> dict[str, Tool]:
     return tools
 
 
-def check(tree: RenderedTree, tools: Mapping[str, Tool]) -> list[Finding]:
-    """Findings of promtool (configuration with all rules) and amtool, which run side by side."""
+def check(tree: RenderedTree, tools: Mapping[str, Tool], *, ask_amtool: bool = True) -> list[Finding]:
+    """Findings of promtool (configuration with all rules) and, where wanted, amtool, which run side by side."""
     jobs = [
-        partial(
-            _ask, tree, tools.get("promtool"), "promtool", "check", "config", "prometheus/prometheus.yml"
-        ),
-        partial(_ask, tree, tools.get("amtool"), "amtool", "check-config", "alertmanager/alertmanager.yml"),
+        partial(_ask, tree, tools.get("promtool"), "promtool", "check", "config", "prometheus/prometheus.yml")
     ]
+    if ask_amtool:
+        amtool = tools.get("amtool")
+        jobs.append(partial(_ask, tree, amtool, "amtool", "check-config", "alertmanager/alertmanager.yml"))
     with ThreadPoolExecutor(len(jobs)) as pool:
         return [finding for found in pool.map(lambda job: job(), jobs) for finding in found]
 
