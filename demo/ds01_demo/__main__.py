@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from .backfill import Programs, backfill, before_first_scrape, write
 from .clock import Clock
 from .errors import DemoError
-from .history import TARGETS, Span
+from .history import OPTIONAL, TARGETS, Span
 from .scenario import PROFILES
 from .serve import Options, serve, serve_mailbox
 from .world import World
@@ -114,8 +114,9 @@ def _add_span(parser: argparse.ArgumentParser) -> None:
 
 def _target(text: str) -> tuple[str, str]:
     job, equals, address = text.partition("=")
-    if not equals or job not in TARGETS:
-        raise argparse.ArgumentTypeError(f"{text}: want JOB=ADDRESS with a JOB of {', '.join(TARGETS)}")
+    jobs = (*TARGETS, *OPTIONAL)
+    if not equals or job not in jobs:
+        raise argparse.ArgumentTypeError(f"{text}: want JOB=ADDRESS with a JOB of {', '.join(jobs)}")
     return job, address
 
 

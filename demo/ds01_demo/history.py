@@ -33,6 +33,9 @@ TARGETS = {
 }
 """Scrape jobs and the addresses that become their `instance` label, unless told otherwise."""
 
+OPTIONAL = ("grafana",)
+"""Jobs that a stack may have or not; a past is made for those that a target names."""
+
 _SCRAPE_SECONDS = {"dcgm-exporter": 0.004, "ds01-exporter": 0.003, "node-exporter": 0.03}
 
 

@@ -17,6 +17,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from ds01_demo.__main__ import main
 from ds01_demo.backfill import before_first_scrape, private_server
 from ds01_demo.errors import DemoError
 from ds01_demo.history import TARGETS, Span, lines
@@ -24,6 +25,7 @@ from ds01_demo.load import DAY
 from ds01_demo.recorded import Rule, levels
 from ds01_demo.scenario import HOUR, PROFILES
 from ds01_demo.world import World
+from ds01_monitoring.context import JOBS
 
 from .conftest import promtool
 
@@ -81,6 +83,16 @@ def test_labels_are_those_after_relabeling(text: str) -> None:
 def test_every_target_was_up(text: str, job: str) -> None:
     """Each job has an `up` series with its own address."""
     assert f'up{{host="demo",instance="{TARGETS[job]}",job="{job}"}} 1 {END}' in text
+
+
+# gpu-telemetry has the driver's place where nothing plays dcgm-exporter.
+@pytest.mark.parametrize("job", [job for job in JOBS if job != "gpu-telemetry"])
+def test_every_job_of_the_stack_can_have_a_past(tmp_path: Path, job: str) -> None:
+    """`start --demo` names each job that it runs, Grafana where one is installed."""
+    output = tmp_path / "past.om"
+
+    assert main(["history", f"--output={output}", "--hours=0.05", f"--target={job}=127.0.0.1:12345"]) == 0
+    assert f'up{{host="demo",instance="127.0.0.1:12345",job="{job}"}} 1' in output.read_text()
 
 
 def exporter_series(page: str) -> set[tuple[str, frozenset[tuple[str, str]]]]:
