@@ -21,6 +21,11 @@ _FUTURE_SECONDS = 300.0  # a stamp further ahead is not believed before its time
 _COMPACT_FROM = 4096
 
 
+def _changes_holders(event_type: str) -> bool:
+    """Whether the allocator's state must be as new as the event; who was refused a GPU leaves it as it was."""
+    return event_type.startswith("gpu.") and not event_type.startswith("gpu.reject")
+
+
 class _Series:
     """The events of one type: how many in which second, in the order of time."""
 
@@ -73,7 +78,7 @@ class EventWindow:
             self._future.append((timestamp, event_type))
             del self._future[_COMPACT_FROM:]
             return True
-        if event_type.startswith("gpu.") and timestamp > (self.last_gpu_event or float("-inf")):
+        if _changes_holders(event_type) and timestamp > (self.last_gpu_event or float("-inf")):
             self.last_gpu_event = timestamp
         if timestamp <= now - WINDOW_SECONDS:
             return False

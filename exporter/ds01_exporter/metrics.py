@@ -76,7 +76,9 @@ METRICS = {
     "ds01_event_lines_rejected_total": Row(
         "counter", (), "Lines of the event log that are not events, since the exporter started."
     ),
-    "ds01_last_gpu_event_timestamp_seconds": Row("gauge", (), "When the last gpu.* event was logged."),
+    "ds01_last_gpu_event_timestamp_seconds": Row(
+        "gauge", (), "When a gpu.* event other than a rejection was last logged."
+    ),
     "ds01_state_disk_bytes": Row(
         "gauge",
         ("type",),

@@ -316,6 +316,15 @@ def test_the_last_gpu_event_is_the_newest_of_its_kind(log):
     assert source.reading()[2] == pytest.approx(time.time() - 60, abs=30)
 
 
+def test_a_rejection_is_no_event_that_the_state_must_follow(log):
+    """Who is refused a GPU changes nothing in the state file, which would look stale beside such an event."""
+    log.write_text(line("gpu.released", 2 * HOUR))
+    append(log, later_line("gpu.rejected", 60) + later_line("gpu.reject", 30))
+    source = Events(log)
+    source.tick()
+    assert source.reading()[2] == pytest.approx(time.time() - 2 * HOUR, abs=30)
+
+
 def test_follower_gives_each_line_once_through_many_rotations(log):
     """Whatever the order of writing, polling and rotating, no line is lost or repeated."""
     seen = []
