@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from ds01_monitoring import secrets
@@ -130,6 +131,11 @@ class Alertmanager(Server):
         params = {"filter": [f"{name}={_quoted(value)}" for name, value in matchers.items()]}
         found: list[dict[str, Any]] = self.call("GET", "/api/v2/alerts", params=params)
         return found
+
+    def version(self) -> tuple[int, ...]:
+        """Its version, such as `(0, 25, 0)`."""
+        info = self.call("GET", "/api/v2/status")["versionInfo"]["version"]
+        return tuple(int(part) for part in re.findall(r"\d+", info)[:3])
 
     def post_alerts(self, alerts: list[dict[str, Any]]) -> None:
         """Put alerts in, as Prometheus does."""

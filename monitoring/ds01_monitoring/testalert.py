@@ -7,15 +7,17 @@ import json
 import re
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from ds01_monitoring import nflog
 from ds01_monitoring.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from ds01_monitoring.api import Alertmanager
     from ds01_monitoring.config import Settings
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
 NAME = "DS01TestAlert"
 LIFETIME = 600
 """Seconds after which Alertmanager forgets the alert, should we be killed before we end it."""
+
+READS_LAST_WORD = (0, 28)
+"""The version from which an answer to the text of a mail counts (`closeOnce` in notify/email/email.go)."""
+
+NAMELESS = "this Alertmanager's log does not say of which alert"
 
 _ERROR = re.compile(r' err="((?:[^"\\]|\\.)*)"')
 _FIELD = re.compile(r"\b(ts|receiver|integration)=(\S+)")
@@ -38,6 +45,8 @@ class Delivery:
         accepted: The server took it.
         seconds: Until it was taken or refused.
         refusal: The server's words, or what else went wrong; empty when accepted.
+        doubt: Why this may be about another notification of the same time; empty when it is certain.
+        remark: What "accepted" leaves open with this version of Alertmanager; empty when nothing.
     """
 
     integration: str
@@ -45,12 +54,15 @@ class Delivery:
     accepted: bool
     seconds: float
     refusal: str = ""
+    doubt: str = ""
+    remark: str = ""
 
 
 def send(
     alertmanager: Alertmanager,
     settings: Settings,
     read_log: Callable[[], str],
+    notes: Path,
     *,
     severity: str,
     user: str = "",
@@ -62,6 +74,7 @@ def send(
         alertmanager: Where to put it.
         settings: What Alertmanager runs with; says who is behind a receiver.
         read_log: Alertmanager's newest log lines; the only place where a refusal stands.
+        notes: Alertmanager's file `nflog`; the only place that says that this very alert was taken.
         severity: `critical`, `warning` or `info`.
         user: Route it as a waste alert of this user.
         timeout: Seconds to wait for an answer.
@@ -74,7 +87,7 @@ def send(
     if user:
         labels |= {"notify": "user", "user": user}
     before = _accepted(alertmanager)
-    begun, since = time.monotonic(), dt.datetime.now(dt.timezone.utc).replace(microsecond=0)
+    begun, since = time.monotonic(), dt.datetime.now(dt.timezone.utc)
     alertmanager.post_alerts([_alert(labels, dt.timedelta(seconds=LIFETIME))])
     try:
         receiver = _receiver(alertmanager, mark, begun + timeout)
@@ -85,7 +98,10 @@ def send(
                 place="notify",
                 hint="set notify.mail (or slack, teams, webhook) in monitoring.yaml, then monitoring-manage reload",
             )
-        return _Trial(alertmanager, read_log, mark, receiver, since, before, begun, timeout).follow(waiting)
+        trial = _Trial(alertmanager, read_log, notes, mark, receiver, since, before, begun, timeout)
+        deliveries = trial.follow(waiting)
+        version = alertmanager.version()
+        return [replace(delivery, remark=_remark(delivery, version)) for delivery in deliveries]
     finally:
         alertmanager.post_alerts([_alert(labels, dt.timedelta(0))])
 
@@ -110,22 +126,31 @@ def destinations(settings: Settings, receiver: str, user: str) -> dict[str, str]
     return found
 
 
-def refusals(log: str, mark: str, receiver: str, since: dt.datetime) -> dict[str, str]:
+@dataclass(frozen=True)
+class Refusal:
+    """Why a notification was not taken: the server's words, and whether the line says that it is about this alert."""
+
+    words: str
+    certain: bool
+
+
+def refusals(log: str, mark: str, receiver: str, since: dt.datetime) -> dict[str, Refusal]:
     """The newest refusal by integration, from log lines about the alert with this mark.
 
     Alertmanager writes `… receiver=admins integration=email[0] aggrGroup=… err="…"`, where the group holds
     the mark; 0.25 names no group, so that the receiver and the time have to do. The server's words stand in
     `err` alone.
     """
-    found: dict[str, str] = {}
+    found: dict[str, Refusal] = {}
+    since = since.replace(microsecond=0)
     for line in log.splitlines():
         error = _ERROR.search(line)
         fields = dict(_FIELD.findall(line))
-        ours = mark in line or (
-            "aggrGroup=" not in line and fields.get("receiver") == receiver and _after(fields, since)
-        )
-        if ours and error and "integration" in fields:
-            found[fields["integration"].partition("[")[0]] = json.loads(f'"{error[1]}"', strict=False)
+        certain = mark in line
+        likely = "aggrGroup=" not in line and fields.get("receiver") == receiver and _after(fields, since)
+        if (certain or likely) and error and "integration" in fields:
+            words = json.loads(f'"{error[1]}"', strict=False)
+            found[fields["integration"].partition("[")[0]] = Refusal(words, certain)
     return found
 
 
@@ -142,6 +167,7 @@ class _Trial:
 
     alertmanager: Alertmanager
     read_log: Callable[[], str]
+    notes: Path
     mark: str
     receiver: str
     since: dt.datetime
@@ -161,16 +187,45 @@ class _Trial:
 
     def _look(self, waiting: Mapping[str, str]) -> Iterator[Delivery]:
         seconds = time.monotonic() - self.begun
-        accepted = _accepted(self.alertmanager)
+        taken, unread = self._taken()
         refused = refusals(self.read_log(), self.mark, self.receiver, self.since)
+        likely = _accepted(self.alertmanager)
         for name, to in waiting.items():
-            if name in refused:
-                yield Delivery(name, to, accepted=False, seconds=seconds, refusal=refused[name])
-            elif accepted.get(name, 0) > self.before.get(name, 0):
-                yield Delivery(name, to, accepted=True, seconds=seconds)
+            one_more = likely.get(name, 0) > self.before.get(name, 0)
+            if name in taken:
+                yield Delivery(name, to, accepted=True, seconds=taken[name])
+            elif name in refused:
+                words, doubt = refused[name].words, "" if refused[name].certain else NAMELESS
+                yield Delivery(name, to, accepted=False, seconds=seconds, refusal=words, doubt=doubt)
+            elif one_more and (unread or seconds > self.timeout):
+                doubt = unread or f"Alertmanager wrote no note of it within {self.timeout:g} s"
+                yield Delivery(name, to, accepted=True, seconds=seconds, doubt=doubt)
             elif seconds > self.timeout:
                 words = f"no answer within {self.timeout:g} s"
                 yield Delivery(name, to, accepted=False, seconds=seconds, refusal=words)
+
+    def _taken(self) -> tuple[dict[str, float], str]:
+        """Seconds until each integration took this alert, by Alertmanager's notes; and why they cannot be read."""
+        try:
+            found = list(nflog.read(self.notes.read_bytes()))
+        except FileNotFoundError:  # An Alertmanager that never sent anything has none yet.
+            return {}, ""
+        except (OSError, ValueError) as error:
+            return {}, f"{self.notes} cannot be read: {getattr(error, 'strerror', None) or error}"
+        own = [
+            note for note in found if note.receiver == self.receiver and f'test="{self.mark}"' in note.group
+        ]
+        return {note.integration: max(0.0, note.at - self.since.timestamp()) for note in own}, ""
+
+
+def _remark(delivery: Delivery, version: tuple[int, ...]) -> str:
+    if not delivery.accepted or delivery.integration != "email" or version >= READS_LAST_WORD:
+        return ""
+    found, wanted = (".".join(map(str, part)) for part in (version, READS_LAST_WORD))
+    return (
+        f"Alertmanager {found} does not read the server's answer to the text of a mail, {wanted} does: "
+        "see whether it arrives"
+    )
 
 
 def _alert(labels: Mapping[str, str], lasts: dt.timedelta) -> dict[str, object]:

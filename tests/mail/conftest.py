@@ -76,11 +76,22 @@ class Mailbox:
     port: int
     ca: trustme.CA
     mails: list[Envelope] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
+    unwanted: str = "nothing has this subject"
     controller: Controller | None = None
 
+    async def handle_RCPT(self, server, session, envelope, address, options):  # noqa: N802 - aiosmtpd's name.
+        """Take the address, unless it is one of those refused."""
+        if address in self.refused:
+            return "550 5.1.1 nobody of that name"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
     async def handle_DATA(self, server, session, envelope):  # noqa: N802 - aiosmtpd's name.
-        """Keep the mail."""
+        """Keep the mail, unless its subject is the unwanted one."""
         message = email.message_from_bytes(envelope.content, policy=email.policy.default)
+        if self.unwanted in str(message["subject"]):
+            return "554 5.7.1 looks like spam"
         self.mails.append(Envelope(sorted(envelope.rcpt_tos), message))
         return "250 kept"
 

@@ -10,6 +10,7 @@ from tests.mail.conftest import wait_for
 
 from ds01_monitoring import testalert
 from ds01_monitoring.cli import manage
+from ds01_monitoring.commands.test_alert import sentence
 from ds01_monitoring.deployment import Deployment
 from ds01_monitoring.errors import UserError
 from ds01_monitoring.paths import StateDir
@@ -20,7 +21,8 @@ USERS = "users: {enabled: true, domain: lab.example, exceptions: [{user: eve, re
 def send(running, **options):
     """Send a test alert and return what became of it."""
     options = {"severity": "warning", **options}
-    return testalert.send(running.api, running.settings, running.log.read_text, **options)
+    notes = options.pop("notes", running.data / "nflog")
+    return testalert.send(running.api, running.settings, running.log.read_text, notes, **options)
 
 
 @pytest.mark.parametrize("severity", ["critical", "warning", "info"])
@@ -30,6 +32,7 @@ def test_an_accepted_mail_is_reported(alertmanager, mailbox, severity):
     (delivery,) = send(running, severity=severity)
 
     assert delivery.accepted
+    assert not delivery.doubt
     assert delivery.to == f"admin@example.org by 127.0.0.1:{mailbox.port}"
     assert mailbox.mails[0].subject == f"LAB {severity.upper()}: Test alert"
     wait_for(lambda: not running.api.alerts(alertname=testalert.NAME), "the alert is over")
@@ -64,6 +67,52 @@ def test_a_server_that_is_not_there_is_reported(alertmanager, mailbox):
 
     assert not delivery.accepted
     assert "connection refused" in delivery.refusal
+
+
+def test_another_mail_of_the_same_time_is_not_taken_for_ours(alertmanager, mailbox):
+    """While the test's own mail is refused, one that is taken for another alert proves nothing."""
+    running = alertmanager(USERS, scale=1)
+    mailbox.refused.add("bob@lab.example")
+    running.post("DS01Other", severity="critical", notify="page")
+    (delivery,) = send(running, user="bob")
+
+    wait_for(lambda: mailbox.mails, "the other alert's mail")
+    assert not delivery.accepted
+    assert "5.1.1 nobody of that name" in delivery.refusal
+    assert bool(delivery.doubt) == (running.api.version() < (0, 26))
+
+
+def test_a_mail_whose_text_is_refused_is_not_called_accepted(alertmanager, mailbox):
+    """Alertmanager before 0.28 does not read the server's last word, which is said; later ones do."""
+    mailbox.unwanted = "Test alert"
+    running = alertmanager(scale=1)
+    (delivery,) = send(running)
+
+    if running.api.version() < (0, 28):
+        assert "does not read the server's answer to the text of a mail" in sentence(delivery)
+    else:
+        assert not delivery.accepted
+        assert "5.7.1 looks like spam" in delivery.refusal
+
+
+def test_another_alerts_acceptance_alone_is_called_no_proof(alertmanager, mailbox, tmp_path):
+    """Without Alertmanager's notes it is said that something was taken, and that it may have been something else."""
+    broken = tmp_path / "notes"
+    broken.write_bytes(b"\xff")
+    running = alertmanager(scale=1)
+    (delivery,) = send(running, notes=broken)
+
+    assert delivery.accepted
+    assert "notes cannot be read: cut off at byte 1" in delivery.doubt
+    said = sentence(delivery)
+    assert said.startswith("email: perhaps accepted for admin@example.org by ")
+
+
+def test_notes_that_never_come_are_not_waited_for_beyond_the_limit(alertmanager, tmp_path):
+    """An Alertmanager that writes its notes too seldom is no proof either."""
+    (delivery,) = send(alertmanager(scale=1), notes=tmp_path / "none", timeout=2)
+
+    assert delivery.doubt == "Alertmanager wrote no note of it within 2 s"
 
 
 def test_nobody_to_hear_it_is_an_error(alertmanager):
@@ -190,4 +239,7 @@ def test_refusals_are_read_from_both_log_formats():
     since = dt.datetime(2026, 1, 1, 10, tzinfo=dt.timezone.utc)
 
     found = testalert.refusals(f"{earlier}\n{old}\n{new}\n{other}", "abc", "admins", since)
-    assert found == {"email": '*smtp.plainAuth auth: 535 "no"', "slack": "status 404"}
+    assert found == {
+        "email": testalert.Refusal('*smtp.plainAuth auth: 535 "no"', certain=False),
+        "slack": testalert.Refusal("status 404", certain=True),
+    }

@@ -10,6 +10,7 @@ from ds01_monitoring import api, deployment, stack, testalert
 
 if TYPE_CHECKING:
     from ds01_monitoring.cli import App
+    from ds01_monitoring.testalert import Delivery
 
 LOG_LINES = 200
 """Of Alertmanager's log, at each look: more than it writes between two looks."""
@@ -27,7 +28,8 @@ LOG_LINES = 200
 def test_alert(context: click.Context, severity: str, user: str, timeout: float) -> None:
     """Send a test alert and say whether each receiver's server took it.
 
-    Exit code 0 when all did, 1 otherwise. The alert takes the way of a real one, without its waiting and quiet hours.
+    Exit code 0 when all did, 1 otherwise, and where that cannot be told. The alert takes the way of a real one, without its
+    waiting and quiet hours. Alertmanager writes down every 15 s what was taken, so that the answer takes as long.
     """
     app: App = context.obj
     found = deployment.one(app.state, demo=False)
@@ -36,16 +38,25 @@ def test_alert(context: click.Context, severity: str, user: str, timeout: float)
         api.alertmanager(found),
         stack.again(app.settings, found, app.state).context.settings,
         lambda: "\n".join(control.logs("alertmanager", tail=LOG_LINES, follow=False)),
+        found.state.data / "alertmanager" / "nflog",
         severity=severity,
         user=user,
         timeout=timeout,
     )
     for delivery in deliveries:
-        if delivery.accepted:
-            click.echo(f"{delivery.integration}: accepted for {delivery.to} after {delivery.seconds:.1f} s")
-        else:
-            click.echo(
-                f"{delivery.integration}: NOT accepted for {delivery.to}: {delivery.refusal}", err=True
-            )
-    if not all(delivery.accepted for delivery in deliveries):
+        click.echo(sentence(delivery), err=not delivery.accepted)
+    if not all(delivery.accepted and not delivery.doubt for delivery in deliveries):
         context.exit(1)
+
+
+def sentence(delivery: Delivery) -> str:
+    """What became of the alert at one integration, and no more than is known."""
+    name, to = delivery.integration, delivery.to
+    if not delivery.accepted:
+        doubt = f" ({delivery.doubt})" if delivery.doubt else ""
+        return f"{name}: NOT accepted for {to}: {delivery.refusal}{doubt}"
+    after = f"after {delivery.seconds:.1f} s"
+    remark = f"\n  {delivery.remark}" if delivery.remark else ""
+    if delivery.doubt:
+        return f"{name}: perhaps accepted for {to} {after}: something was, but {delivery.doubt}{remark}"
+    return f"{name}: accepted for {to} {after}{remark}"
