@@ -26,6 +26,9 @@ TOOLS = REPOSITORY / ".tools"
 REGISTRY = "127.0.0.1:9"
 """Where nobody listens, so that a pull fails at once, with or without a network."""
 
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+"""Those of this machine, which may reach PyPI through a proxy with an authority of its own."""
+
 APPLETS = ("sh", "wget", "cat", "base64", "tr", "printf", "kill", "sleep", "dd", "ls", "nc", "id", "httpd")
 PROGRAMS = {
     "prometheus": {"prometheus": "prometheus", "promtool": "promtool"},
@@ -42,6 +45,25 @@ GRAFANA = {
     "usr/share/grafana/metrics": "grafana_stat_totals_dashboard 6\n",
 }
 """Grafana has no package: its stand-in answers the two pages that the rest of the stack asks for, and keeps a new password."""
+
+PYTHON = (
+    *("libc6", "busybox", "ca-certificates", "media-types"),
+    *("python3.11-minimal", "python3.11", "libpython3.11-minimal", "libpython3.11-stdlib", "python3.11-venv"),
+    *(
+        "python3-pip-whl",
+        "python3-setuptools-whl",
+        "libssl3",
+        "libexpat1",
+        "zlib1g",
+        "libffi8",
+        "libsqlite3-0",
+    ),
+    *("libbz2-1.0", "liblzma5", "libncursesw6", "libtinfo6", "libreadline8", "libuuid1", "libgcc-s1"),
+)
+"""What the exporter's image starts from here, in place of python:3.12-slim."""
+
+VOLUMES = {"prometheus": ["VOLUME /prometheus"], "alertmanager": ["VOLUME /alertmanager"]}
+"""As in the official images: each container gets a volume there, unless something else is mounted."""
 
 LIBRARIES = (
     "libc.so.6",
@@ -70,6 +92,42 @@ def build_all() -> dict[str, str]:
     return {service: _build(service, programs) for service, programs in PROGRAMS.items()}
 
 
+def python_base() -> str:
+    """Build, where it is missing, an image with Python, pip and venv, and this machine's certificates; its name."""
+    mark = hashlib.sha256("".join(PYTHON).encode() + Path(__file__).read_bytes()).hexdigest()[:12]
+    name = f"{REGISTRY}/ds01-test/python:{mark}"
+    if command.run(["docker", "image", "inspect", name], timeout=30, check=False).returncode == 0:
+        return name
+    tree = packages.unpack("bookworm", list(PYTHON), TOOLS / f"python-{mark}")
+    archive = TOOLS / f".python.{os.getpid()}.tar"
+    try:
+        with tarfile.open(archive, "w") as tar:
+            tar.add(tree, ".")
+            for link, target in {
+                **{f"bin/{applet}": "busybox" for applet in (*APPLETS, "awk", "mkdir", "rm")},
+                "usr/bin/python3": "python3.11",
+                "usr/bin/env": "/bin/busybox",
+            }.items():
+                _link(tar, link, target)
+            if CERTIFICATES.is_file():
+                _add(tar, str(CERTIFICATES).lstrip("/"), CERTIFICATES.read_bytes())
+        environment = [
+            "ENV PATH=/usr/bin:/bin",
+            *([f"ENV PIP_CERT={CERTIFICATES}"] if CERTIFICATES.is_file() else []),
+        ]
+        flags = [word for change in environment for word in ("--change", change)]
+        command.run(["docker", "import", *flags, str(archive), name], timeout=300)
+    finally:
+        archive.unlink(missing_ok=True)
+    return name
+
+
+def _link(tar: tarfile.TarFile, path: str, target: str) -> None:
+    link = tarfile.TarInfo(path)
+    link.type, link.linkname = tarfile.SYMTYPE, target
+    tar.addfile(link)
+
+
 def _build(service: str, programs: Mapping[str, str]) -> str:
     servers = packages.fetch("bookworm", TOOLS)
     base = packages.unpack("bookworm", ["libc6", "busybox"], TOOLS / "libc6-busybox")
@@ -87,7 +145,7 @@ def _build(service: str, programs: Mapping[str, str]) -> str:
             for path, text in (GRAFANA if service == "grafana" else {}).items():
                 _add(tar, path, text.encode())
         entry = "/run.sh" if service == "grafana" else f"/bin/{next(iter(programs.values()), 'sh')}"
-        changes = [f'ENTRYPOINT ["{entry}"]', "USER 65534", "ENV PATH=/bin"]
+        changes = [f'ENTRYPOINT ["{entry}"]', "USER 65534", "ENV PATH=/bin", *VOLUMES.get(service, ())]
         flags = [word for change in changes for word in ("--change", change)]
         command.run(["docker", "import", *flags, str(archive), name], timeout=120)
     finally:
@@ -102,9 +160,7 @@ def _fill(tar: tarfile.TarFile, base: Path, servers: Path, programs: Mapping[str
         tar.add((libraries / library).resolve(), f"lib/x86_64-linux-gnu/{library}")
     tar.add(base / "bin/busybox", "bin/busybox")
     for applet in APPLETS:
-        link = tarfile.TarInfo(f"bin/{applet}")
-        link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-        tar.addfile(link)
+        _link(tar, f"bin/{applet}", "busybox")
     for folder in ("tmp", "etc", "proc", "sys", "dev"):
         entry = tarfile.TarInfo(folder)
         entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755

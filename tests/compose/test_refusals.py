@@ -149,7 +149,7 @@ def test_an_exporter_image_that_was_not_built_is_named_with_the_command(site: En
     """`monitoring-manage build` makes it."""
     site.configure(
         exporter={**site.settings["exporter"], "deployment": "container"},
-        images={"ds01_exporter": "ds01-test/never-built:1", **_present()},
+        images={"ds01_exporter": "ds01-never-built:1", **_present()},
     )
 
     assert "monitoring-manage build" in refused(site)

@@ -128,6 +128,7 @@ class Images(Section):
     node_exporter: str = "quay.io/prometheus/node-exporter:v1.12.1"
     dcgm_exporter: str = "nvcr.io/nvidia/k8s/dcgm-exporter:4.6.0-4.8.3-distroless"
     ds01_exporter: str = "ds01-exporter:local"
+    python: str = "docker.io/library/python:3.12.12-slim-bookworm"
 
 
 class Security(Section):

@@ -65,6 +65,7 @@ class ComposeRuntime:
 
     def up(self, say: Say) -> None:
         """See `Runtime.up`."""
+        self._host_release(say)
         with alone(self.state, say):
             before = {one.service: one.id for one in engine.containers() if one.running}
             say("starting the containers")
@@ -91,6 +92,7 @@ class ComposeRuntime:
             self.host.restart(service, say)
             return
         chosen = [known(service, self.services())] if service else []
+        self._host_release(say)
         with alone(self.state, say):
             say(f"restarting {service or 'the containers'}")
             self._up("--force-recreate", *(["--no-deps", *chosen] if chosen else []))
@@ -127,7 +129,7 @@ class ComposeRuntime:
         failed = []
         plan = shared_files.read_plan(self.file)
         for service, image in plan.services.items():
-            if service == "ds01-exporter":  # Built here: `monitoring-manage build`.
+            if service == "ds01-exporter" and "/" not in image:  # Built here: `monitoring-manage build`.
                 continue
             say(f"pulling {image}")
             try:
@@ -163,7 +165,8 @@ class ComposeRuntime:
     def _down(self) -> None:
         engine.check()
         if self.file.is_file():
-            engine.compose(self.file, "down", "--remove-orphans")
+            # Volumes are those that an image declares and nobody uses: the data lies in the state directory.
+            engine.compose(self.file, "down", "--remove-orphans", "--volumes")
             return
         ids = [one.id for one in engine.containers()]
         if ids:
@@ -172,6 +175,12 @@ class ComposeRuntime:
         for network in engine.networks():
             if (network.get("Labels") or {}).get(engine.PROJECT_LABEL) == engine.PROJECT:
                 engine.docker("network", "rm", network["Id"])
+
+    def _host_release(self, say: Say) -> None:
+        """End what is a container, or nothing, from now on: it has the port that the container gets."""
+        running = {one.name for one in processes.read_all(self.state.run) if one.alive()}
+        if running - {NAME, *self.host.services()}:
+            self._host_up(say)
 
     def _host_up(self, say: Say) -> None:
         if self.host.services():
