@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ds01_monitoring import command
+from ds01_monitoring import api, command
 from ds01_monitoring.runtime import engine, owner, processes
 
-from .engine_site import CONTAINERS, EngineSite, ids, inspect, wait_until
+from .engine_site import CONTAINERS, EngineSite, a_silence, ids, inspect, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +46,11 @@ def other_bridge() -> Iterator[str]:
 def up(site: EngineSite) -> dict[str, str]:
     """The last value of `up` by job."""
     return {item["metric"]["job"]: item["value"][1] for item in site.query("up")}
+
+
+def volumes() -> set[str]:
+    """The Engine's volumes, whoever's they are."""
+    return set(engine.docker("volume", "ls", "--quiet").split())
 
 
 def test_everything_is_up_and_every_check_is_well(site: EngineSite) -> None:
@@ -95,7 +100,9 @@ def test_a_container_has_as_few_rights_as_its_program_allows(site: EngineSite, n
     published = [one["HostIp"] for ports in host["PortBindings"].values() for one in ports]
     assert published == ["127.0.0.1"]
     assert not any("docker.sock" in mount["Source"] for mount in found["Mounts"])
-    writable = {mount["Source"] for mount in found["Mounts"] if mount["RW"]}
+    # Something in memory stands where the image asks for a volume: nobody would ever remove that.
+    assert {mount["Type"] for mount in found["Mounts"]} <= {"bind", "tmpfs"}
+    writable = {mount["Source"] for mount in found["Mounts"] if mount["RW"] and mount["Type"] != "tmpfs"}
     assert writable <= {str(site.state.data / name.removeprefix("ds01-"))}
 
 
@@ -281,7 +288,8 @@ def test_nobody_can_delete_series_or_end_prometheus_over_http(site: EngineSite) 
 def test_stop_leaves_no_container_and_start_finds_all_data(site: EngineSite) -> None:
     """Series from before are there afterwards; so is the silence that somebody set."""
     wait_until(lambda: up(site).get("prometheus") == "1", "a first scrape")
-    seen = time.time()
+    seen, before = time.time(), volumes()
+    silence = api.alertmanager(site.deployment()).add_silence(a_silence())
 
     site.manage("stop")
 
@@ -291,9 +299,11 @@ def test_stop_leaves_no_container_and_start_finds_all_data(site: EngineSite) -> 
     assert listed == ""
     assert not [found for found in processes.read_all(site.state.run) if found.alive()]
     assert not [found for found in engine.networks() if found["Name"] == engine.PROJECT]
+    assert volumes() == before
     site.start()
     reply = site.get("prometheus", "/api/v1/query", query='up{job="prometheus"}', time=str(seen))
     assert reply.json()["data"]["result"]
+    assert silence in {one["id"] for one in api.alertmanager(site.deployment()).silences()}
 
 
 def test_another_subnet_is_taken_over(site: EngineSite) -> None:
