@@ -11,13 +11,15 @@ from ds01_monitoring.files import write_atomically
 from ds01_monitoring.http import Client, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from ds01_monitoring.deployment import Deployment
     from ds01_monitoring.paths import StateDir
 
 EXPORTERS = ("ds01-exporter", "dcgm-exporter", "gpu-telemetry")
+SLOT = "ds01_gpu_slot_info"
+"""A slot that the driver offers."""
 HINT = "`monitoring-manage inventory accept` writes it anew from what is there now"
 
 
@@ -29,11 +31,14 @@ class Card:
         gpu: Its index, as the label `gpu` has it.
         UUID: Its identity.
         GPU_I_IDs: GPU instance ids of its MIG instances; empty for a whole GPU.
+        slotless: Those of them that the driver offers as no slot (a GPU instance without a compute instance); an empty
+            id is the card itself (in MIG mode without instances). Only telemetry can tell that these are there.
     """
 
     gpu: str
     UUID: str
     GPU_I_IDs: tuple[str, ...] = ()
+    slotless: tuple[str, ...] = ()
 
 
 def file(state: StateDir) -> Path:
@@ -51,11 +56,17 @@ def read(state: StateDir) -> list[Card]:
     try:
         cards = json.loads(path.read_text(encoding="utf-8"))
         return [
-            Card(str(card["gpu"]), str(card["UUID"]), tuple(map(str, card["GPU_I_IDs"]))) for card in cards
+            Card(
+                str(card["gpu"]),
+                str(card["UUID"]),
+                tuple(map(str, card["GPU_I_IDs"])),
+                tuple(map(str, card.get("slotless", ()))),
+            )
+            for card in cards
         ]
     except FileNotFoundError:
         return []
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"is no inventory: {error}", place=str(path), hint=HINT) from error
 
 
@@ -78,6 +89,7 @@ def seen(deployment: Deployment) -> list[Card]:
     """
     client = Client(deployment.password())
     instances: dict[tuple[str, str], set[str]] = {}
+    slots: set[tuple[str, str]] = set()
     for job in EXPORTERS:
         if job not in deployment.addresses:
             continue
@@ -89,11 +101,22 @@ def seen(deployment: Deployment) -> list[Card]:
             ) from error
         if reply.status != 200:
             raise UserError(f"answers {reply.status}", place=job, hint="monitoring-manage status")
-        for _, labels, _ in reply.samples():
-            if labels.get("gpu") and labels.get("UUID"):
+        for name, labels, _ in reply.samples():
+            if _shows_a_card(name, labels):
                 found = instances.setdefault((labels["gpu"], labels["UUID"]), set())
                 found.update(filter(None, [labels.get("GPU_I_ID")]))
-    return [
-        Card(gpu, uuid, tuple(sorted(found, key=lambda name: (len(name), name))))
-        for (gpu, uuid), found in instances.items()
-    ]
+                if name == SLOT:
+                    slots.add((labels["UUID"], labels.get("GPU_I_ID", "")))
+    return [_card(gpu, uuid, found, slots) for (gpu, uuid), found in instances.items()]
+
+
+def _shows_a_card(name: str, labels: Mapping[str, str]) -> bool:
+    """Whether a sample proves that its card is there; errors are counted for cards that fell off the bus, too."""
+    return bool(labels.get("gpu") and labels.get("UUID")) and "XID" not in name.upper()
+
+
+def _card(gpu: str, uuid: str, instances: set[str], slots: set[tuple[str, str]]) -> Card:
+    """One card; where no slot of the machine is known, none is held against it."""
+    ids = tuple(sorted(instances, key=lambda name: (len(name), name)))
+    slotless = (name for name in ids or ("",) if slots and (uuid, name) not in slots)
+    return Card(gpu, uuid, ids, tuple(slotless))

@@ -19,10 +19,12 @@ SLOTS = """\
 ds01_gpu_slot_info{gpu_slot="0",gpu="0",UUID="GPU-a",GPU_I_ID="",GPU_I_PROFILE=""} 1
 ds01_gpu_slot_info{gpu_slot="10.0",gpu="10",UUID="GPU-b",GPU_I_ID="13",GPU_I_PROFILE="1g.5gb"} 1
 ds01_gpu_slot_info{gpu_slot="10.1",gpu="10",UUID="GPU-b",GPU_I_ID="7",GPU_I_PROFILE="1g.5gb"} 1
+ds01_gpu_xid_errors_total{gpu="3",UUID="GPU-fallen",xid="79"} 1
 """
 DCGM = """\
 DCGM_FI_DEV_GPU_TEMP{gpu="2",UUID="GPU-c",modelName="NVIDIA A100"} 30
 DCGM_FI_DEV_FB_USED{gpu="10",UUID="GPU-b",GPU_I_ID="9",GPU_I_PROFILE="1g.5gb"} 1
+DCGM_EXP_XID_ERRORS_TOTAL{gpu="3",UUID="GPU-fallen",xid="79"} 1
 """
 
 
@@ -54,7 +56,10 @@ def deployed(state, **addresses):
 
 
 def test_what_the_driver_says_and_what_is_measured_are_united(state):
-    """Cards of both exporters, instances by their real ids, in the order of numbers."""
+    """Cards of both exporters, instances by their real ids, in the order of numbers.
+
+    Those that the driver offers as no slot are marked; a card of which only the errors are left is gone.
+    """
     with exporter(SLOTS) as slots, exporter(DCGM) as dcgm:
         cards = inventory.seen(
             deployed(state, ds01_exporter=slots, dcgm_exporter=dcgm, prometheus="nowhere:1")
@@ -62,9 +67,17 @@ def test_what_the_driver_says_and_what_is_measured_are_united(state):
 
     assert inventory.ordered(cards) == [
         Card("0", "GPU-a"),
-        Card("2", "GPU-c"),
-        Card("10", "GPU-b", ("7", "9", "13")),
+        Card("2", "GPU-c", slotless=("",)),
+        Card("10", "GPU-b", ("7", "9", "13"), slotless=("9",)),
     ]
+
+
+def test_where_no_slot_is_known_none_is_missing(state):
+    """An exporter that may not ask the driver says nothing against a card."""
+    with exporter("") as slots, exporter(DCGM) as dcgm:
+        cards = inventory.seen(deployed(state, ds01_exporter=slots, dcgm_exporter=dcgm))
+
+    assert cards == [Card("2", "GPU-c"), Card("10", "GPU-b", ("9",))]
 
 
 def test_an_exporter_that_is_down_stops_the_learning(state):
@@ -78,15 +91,23 @@ def test_what_was_accepted_becomes_a_rule(settings, state):
     state.root.mkdir()
     assert not (render(settings, state).path / "prometheus/rules/inventory.yml").exists()
 
-    inventory.write(state, [Card("0", "GPU-a"), Card("1", "GPU-b", ("7", "9"))])
+    inventory.write(state, [Card("0", "GPU-a"), Card("1", "GPU-b", ("7", "9"), slotless=("9",))])
     tree = render(settings, state)
 
     (group,) = yaml.safe_load((tree.path / "prometheus/rules/inventory.yml").read_text())["groups"]
     assert [rule["labels"] for rule in group["rules"]] == [
         {"host": "gpu01", "gpu": "0", "UUID": "GPU-a"},
         {"host": "gpu01", "gpu": "1", "UUID": "GPU-b", "GPU_I_ID": "7"},
-        {"host": "gpu01", "gpu": "1", "UUID": "GPU-b", "GPU_I_ID": "9"},
+        {"host": "gpu01", "gpu": "1", "UUID": "GPU-b", "GPU_I_ID": "9", "gpu_slot": "none"},
     ]
+
+
+def test_an_inventory_of_the_version_before_is_read(state):
+    """It knew of no slots; every card is taken for one."""
+    state.root.mkdir()
+    (state.root / "inventory.json").write_text('[{"gpu": "0", "UUID": "GPU-a", "GPU_I_IDs": []}]')
+
+    assert inventory.read(state) == [Card("0", "GPU-a")]
 
 
 def test_a_broken_inventory_is_named(settings, state):

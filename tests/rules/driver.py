@@ -24,8 +24,9 @@ CASES = sorted((Path(__file__).parent / "cases").glob("*.yml"))
 SUITES = ("bookworm", "sid")
 JOBS = ["dcgm-exporter", "ds01-exporter", "node-exporter", "prometheus", "alertmanager", "grafana"]
 INVENTORY = [
-    {"gpu": "0", "UUID": "GPU-a", "GPU_I_IDs": []},
-    {"gpu": "1", "UUID": "GPU-m", "GPU_I_IDs": ["1", "7"]},
+    {"gpu": "0", "UUID": "GPU-a", "GPU_I_IDs": [], "slotless": []},
+    {"gpu": "1", "UUID": "GPU-m", "GPU_I_IDs": ["1", "7"], "slotless": []},
+    {"gpu": "2", "UUID": "GPU-s", "GPU_I_IDs": [], "slotless": [""]},
 ]
 
 
