@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from ds01_monitoring.config.types import Celsius, Duration, Ratio, Section
+from ds01_monitoring.config.types import Celsius, Duration, Ratio, Section, Window
 
 Audience = Literal["page", "mail", "digest", "dashboard"]
 """Who hears an alert: at once, by mail, once a week, nobody."""
 
 Xid = Annotated[int, Field(gt=0, lt=1000)]
 """A code of NVIDIA's XID catalogue."""
+
+OF_PROGRAMS = (13, 31, 43, 45)
+"""Codes that a program causes itself: an illegal access, a page fault, a stopped and a cleaned-up channel (NVIDIA's catalogue)."""
 
 
 class GpuWaste(Section):
@@ -24,7 +27,7 @@ class GpuWaste(Section):
     """
 
     below: Ratio = 0.05
-    window: Duration = "30m"
+    window: Window = "30m"
     coverage: Ratio = 0.8
     keep_firing_for: Duration = "10m"
     parked_above: Ratio = 0.05
@@ -37,6 +40,12 @@ class GpuTemperature(Section):
     warning_lasting: Duration = "5m"
     critical: Celsius = 90
     critical_lasting: Duration = "2m"
+
+    @model_validator(mode="after")
+    def _critical_is_hotter(self) -> GpuTemperature:
+        if self.critical <= self.warning:
+            raise ValueError(f"critical ({self.critical:g}) must be above warning ({self.warning:g})")
+        return self
 
 
 class Above(Section):
@@ -71,7 +80,7 @@ class DiskFilling(Section):
 
     below: Ratio = 0.2
     within: Duration = "24h"
-    trend: Duration = "6h"
+    trend: Window = "6h"
     inodes_below: Ratio = 0.05
     lasting: Duration = "10m"
 
@@ -87,21 +96,21 @@ class HostMemory(Section):
 class HostLoad(Section):
     """15-minute load divided by the number of cores."""
 
-    above: float = Field(default=2.0, gt=0)
+    above: float = Field(default=2.0, gt=0, allow_inf_nan=False)
     lasting: Duration = "10m"
 
 
 class Frozen(Section):
     """An energy counter that stands still."""
 
-    window: Duration = "10m"
+    window: Window = "10m"
 
 
 class Throttling(Section):
     """Share of the window for which the reason was given."""
 
     above: Ratio = 0.2
-    window: Duration = "10m"
+    window: Window = "10m"
 
 
 class XidCodes(Section):
@@ -117,6 +126,16 @@ class XidCodes(Section):
     hold: Duration = "7d"
     remember: Duration = "1h"
 
+    @model_validator(mode="after")
+    def _codes_are_of_the_hardware_and_in_one_list(self) -> XidCodes:
+        for code in OF_PROGRAMS:
+            if code in self.critical or code in self.warning:
+                raise ValueError(f"{code} is a code that programs cause themselves; it belongs in neither list")
+        for code in self.critical:
+            if code in self.warning:
+                raise ValueError(f"{code} is in both lists")
+        return self
+
 
 class CapacityLow(Section):
     """No free slot while more than this share of the held ones is idle."""
@@ -129,7 +148,7 @@ class UnallocatedUse(Section):
     """Mean utilisation over the window of a slot that nobody holds."""
 
     above: Ratio = 0.05
-    window: Duration = "15m"
+    window: Window = "15m"
 
 
 class StateStale(Section):
@@ -143,9 +162,9 @@ class NotificationsFailing(Section):
     """Share of the requests to a receiver that fail; after `watchdog_after` of it the watchdog falls silent."""
 
     above: Ratio = 0.1
-    window: Duration = "15m"
+    window: Window = "15m"
     lasting: Duration = "5m"
-    watchdog_after: Duration = "30m"
+    watchdog_after: Window = "30m"
 
 
 class Alerts(Section):
