@@ -238,6 +238,32 @@ def test_dates_and_addresses_that_would_fail_later(state, text, problem):
     assert any(problem in line for line in found), found
 
 
+@pytest.mark.parametrize("name", ["DS01Watchdog", "DS01UserWaste", "DS01UserWasteOver"])
+def test_an_audience_that_something_hangs_on_stays(state, tools, name):
+    """Another audience would change nothing, or take away the users' mail."""
+    wrong = parse_settings(f"alerts: {{notify: {{{name}: page}}}}\nruntime: native\nhardware: none\n")
+
+    found = [finding for finding in check(render(wrong, state), path=str(tools)) if finding.level == "error"]
+
+    assert [finding.problem.partition(":")[0] for finding in found] == [f"alerts.notify.{name}"]
+
+
+def test_a_window_beyond_what_is_kept_is_doubtful(state, tools):
+    """An alert cannot look back further than the series go; the default settings can."""
+    short = parse_settings(
+        "prometheus: {retention_time: 1d}\nalerts: {gpu_waste: {window: 25h}}\nruntime: native\nhardware: none\n"
+    )
+
+    found = [
+        finding for finding in check(render(short, state), path=str(tools)) if "longer than" in str(finding)
+    ]
+
+    assert {finding.level for finding in found} == {"warning"}
+    assert [
+        finding.problem.partition(":")[0] for finding in found if "retention_time" in finding.problem
+    ] == [*("alerts.gpu_waste.window", "alerts.xid.hold")]
+
+
 def test_an_audience_for_an_alert_that_does_not_exist_is_refused(state, settings, tools):
     """A typing mistake in `alerts.notify` would otherwise change nothing, silently."""
     wrong = parse_settings("alerts: {notify: {DS01ExporterDwn: mail}}\nruntime: native\nhardware: none\n")

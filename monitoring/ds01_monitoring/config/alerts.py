@@ -130,7 +130,9 @@ class XidCodes(Section):
     def _codes_are_of_the_hardware_and_in_one_list(self) -> XidCodes:
         for code in OF_PROGRAMS:
             if code in self.critical or code in self.warning:
-                raise ValueError(f"{code} is a code that programs cause themselves; it belongs in neither list")
+                raise ValueError(
+                    f"{code} is a code that programs cause themselves; it belongs in neither list"
+                )
         for code in self.critical:
             if code in self.warning:
                 raise ValueError(f"{code} is in both lists")
