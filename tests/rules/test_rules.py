@@ -11,6 +11,8 @@ import pytest
 import yaml
 from tests.rules import driver
 
+from ds01_monitoring.config.load import parse_settings
+
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
@@ -180,3 +182,33 @@ def test_other_settings_give_rules_too(suite: str, tmp_path: Path) -> None:
     driver.write(written, tmp_path)
     done = driver.promtool(TOOLS[suite], "check", "rules", *written, folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_promtool
+@pytest.mark.tools
+@pytest.mark.parametrize("suite", TOOLS)
+def test_a_host_may_be_called_anything(suite: str, tmp_path: Path) -> None:
+    """Alerts that make the host's label themselves carry the name of the configuration, quotes and dollars too."""
+    name = 'GPU "$1" \\ server'
+    driver.write(driver.render(site=parse_settings("").site.model_copy(update={"host": name})), tmp_path)
+    labels = {
+        "host": name,
+        "severity": "warning",
+        "notify": "mail",
+        "topic": "exporter",
+        "job": "node-exporter",
+    }
+    watchdog = {"host": name, "severity": "none", "notify": "heartbeat", "topic": "watchdog"}
+    alerts = [
+        {"eval_time": "10m", "alertname": alert, "exp_alerts": [{"exp_labels": expected}]}
+        for alert, expected in (("DS01NodeExporterDown", labels), ("DS01Watchdog", watchdog))
+    ]
+    case = tmp_path / "host.yml"
+    content = {
+        "rule_files": ["targets.yml", "monitoring.yml"],
+        "evaluation_interval": "1m",
+        "tests": [{"input_series": [], "alert_rule_test": alerts}],
+    }
+    case.write_text(yaml.safe_dump(content), encoding="utf-8")
+    (outcome,) = driver.run_cases([case], tmp_path, {suite: TOOLS[suite]})
+    assert outcome.passed, outcome.output
