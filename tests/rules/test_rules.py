@@ -170,6 +170,38 @@ def test_waste_says_whether_memory_is_parked(tmp_path: Path) -> None:
 
 @needs_promtool
 @pytest.mark.tools
+def test_texts_have_no_hole_where_the_user_is_unknown(tmp_path: Path) -> None:
+    """No source may know whose a container is; the texts then say so instead of nothing."""
+    driver.write(driver.render(), tmp_path, annotations=True)
+    series = {
+        'ds01_gpu_slot_info{host="h",gpu_slot="0",gpu="0",UUID="GPU-a"}': 1,
+        'ds01:allocation_utilization:ratio{host="h",gpu_slot="0",container="a",interface="docker"}': 0,
+        'ds01_container_memory_bytes{host="h",container="a",interface="docker"}': 99,
+        'ds01_container_memory_limit_bytes{host="h",container="a",interface="docker"}': 100,
+        'ds01:allocator_active:bool{host="h"}': 1,
+        'ds01_unmanaged_gpu_container{host="h",container="c",running="true"}': 1,
+    }
+    alerts = ("DS01GPUWaste", "DS01ContainerHighMemory", "DS01UnmanagedGPUContainer")
+    test = {
+        "interval": "15s",
+        "input_series": [{"series": name, "values": f"{value}x200"} for name, value in series.items()],
+        "alert_rule_test": [{"eval_time": "40m", "alertname": alert, "exp_alerts": []} for alert in alerts],
+    }
+    case = tmp_path / "nobody.yml"
+    case.write_text(
+        yaml.safe_dump(
+            {"rule_files": ["allocation.yml", "waste.yml"], "evaluation_interval": "15s", "tests": [test]}
+        ),
+        encoding="utf-8",
+    )
+    (outcome,) = driver.run_cases([case], tmp_path, dict([next(iter(TOOLS.items()))]))
+    texts = re.findall(r"Annotations:\{(.*)\}", outcome.output)
+    assert len(texts) == len(alerts)
+    assert not [text for text in texts if re.search(r'=" |\S  \S|--user `| \)', text)]
+
+
+@needs_promtool
+@pytest.mark.tools
 @pytest.mark.parametrize("suite", TOOLS)
 def test_other_settings_give_rules_too(suite: str, tmp_path: Path) -> None:
     """Shortened windows, another host, no inventory and hardly any job still make rules that promtool accepts."""
