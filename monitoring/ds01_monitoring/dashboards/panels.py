@@ -1,6 +1,6 @@
 """The panels of a dashboard spec: each kind with its Grafana type and looks.
 
-A panel has one key that names its kind and holds its title, and up to eleven others:
+A panel has one key that names its kind and holds its title, and up to twelve others:
 
 | key | meaning |
 |---|---|
@@ -10,6 +10,7 @@ A panel has one key that names its kind and holds its title, and up to eleven ot
 | `unit` | a Grafana unit such as `percentunit`, `bytes`, `celsius`, `watt`, `s` |
 | `axis` | `[from, to]` of the scale; `null` leaves an end free |
 | `thresholds` | `{base: green, 85: orange}`: from which value on which colour |
+| `colours` | `{held: blue, free: green}`: the colour of a series, by its name in the legend |
 | `mappings` | `{1: [free, green], none: [unknown, text]}`: words for values |
 | `columns` | of a table, in order: name to title, or to a mapping (`COLUMN_KEYS`); others are hidden |
 | `novalue` | what stands there when there is no data, and whether that is well |
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 DATASOURCE = {"type": "prometheus", "uid": "prometheus"}
 KEYS = (
     "description", "query", "legend", "unit", "axis", "thresholds",
-    "mappings", "columns", "novalue", "width", "raw",
+    "colours", "mappings", "columns", "novalue", "width", "raw",
 )  # fmt: skip
 REQUIRED = ("description", "query", "novalue")
 STEP = "30s"
@@ -190,7 +191,7 @@ def panel(node: Node, number: int, grid: dict[str, int]) -> dict[str, Any]:
         "description": keys["description"].text("description") if "description" in keys else "",
         "datasource": DATASOURCE,
         "gridPos": grid,
-        "fieldConfig": {"defaults": _defaults(kind, keys), "overrides": []},
+        "fieldConfig": {"defaults": _defaults(kind, keys), "overrides": _colours(keys)},
         "options": copy.deepcopy(kind.options),
     }
     if "query" in keys:
@@ -270,6 +271,18 @@ def _defaults(kind: Kind, keys: dict[str, Node]) -> dict[str, Any]:
     if "axis" in keys:
         made |= axis(keys["axis"])
     return made
+
+
+def _colours(keys: dict[str, Node]) -> list[dict[str, Any]]:
+    if "colours" not in keys:
+        return []
+    return [
+        {
+            "matcher": {"id": "byName", "options": name},
+            "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": node.text("a colour")}}],
+        }
+        for name, node in keys["colours"].mapping(what="colours").items()
+    ]
 
 
 def merged(base: Any, over: Any) -> Any:
