@@ -19,7 +19,8 @@ PIP = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 NO_PACKAGE = re.compile(
-    r"no matching distribution|could not fetch url|newconnectionerror|certificate_verify_failed", re.IGNORECASE
+    r"no matching distribution|could not fetch url|newconnectionerror|certificate_verify_failed",
+    re.IGNORECASE,
 )
 
 
@@ -59,7 +60,15 @@ def make(root: Path, image: str, base: str) -> None:
     from ds01_monitoring.runtime import engine  # noqa: PLC0415
 
     passed = [name for name in (*PIP, *PROXIES, *map(str.lower, PROXIES)) if os.environ.get(name)]
-    words = ["docker", "build", "--network", "host", "--file", str(root / "exporter" / "Dockerfile")]
+    words = [
+        "docker",
+        "build",
+        "--force-rm",
+        "--network",
+        "host",
+        "--file",
+        str(root / "exporter" / "Dockerfile"),
+    ]
     words += [
         "--build-arg",
         f"PYTHON_IMAGE={base}",

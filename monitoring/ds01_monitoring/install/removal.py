@@ -15,6 +15,7 @@ from ds01_monitoring.install.manifest import digest_of
 from ds01_monitoring.install.place import CONFIG, HOME, LOGS, STATE, USER, Place, Step
 from ds01_monitoring.install.plan import TELEMETRY_USER, Plan
 from ds01_monitoring.paths import StateDir
+from ds01_monitoring.runtime import processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,6 +54,10 @@ def make(place: Place, *, data: bool) -> Plan:
     if place.at(HOME).exists():  # Last: this program may run from there.
         steps.append(_removal(place, HOME))
     notes = [] if data else [f"kept: {STATE}, {CONFIG}; uninstall --data removes them"]
+    if steps and place.this_machine and gpus.engine("image", "ls", "--quiet"):
+        notes.append(
+            "Docker's images are left; `docker image ls` shows them, `docker image prune --all` removes unused ones"
+        )
     return Plan(place, steps, manifest, reloads=place.systemd and bool(units), notes=notes)
 
 
@@ -64,18 +69,36 @@ def carry_out(plan: Plan, say: Say) -> None:
 
 
 def _stop(state: StateDir, *, data: bool) -> Iterator[Step]:
-    for running in deployment.find(state, demo=False):
+    recorded = deployment.find(state, demo=False)
+    for running in recorded:
         what = "the demo" if running.demo else "the stack"
-        yield Step(f"stop {what} ({running.runtime})", partial(_down, running, data=data))
+        yield Step(f"stop {what} ({running.runtime})", partial(_down, running))
+    for place in {state, state.demo} - {running.state for running in recorded}:
+        runtime = _unrecorded(place)
+        if runtime:
+            control = deployment.runtime_for(runtime, place, place.bin)
+            yield Step(
+                f"stop a stack without a record ({runtime})", partial(control.down, lambda _text: None)
+            )
     for kind in ("volume", "network") if data else ():
-        found = gpus.engine(
-            kind, "ls", "--quiet", "--filter", f"label=com.docker.compose.project={PROJECT}"
-        ).split()
+        found = gpus.engine(kind, "ls", "--quiet", *_of_project()).split()
         if found:
             yield Step(
                 f"remove Docker's {kind}s of {PROJECT}: {' '.join(found)}",
                 partial(_docker_remove, kind, found),
             )
+
+
+def _unrecorded(state: StateDir) -> str | None:
+    """The runtime of what runs from a state directory although its record is lost; None where nothing does."""
+    folder = f"label=com.docker.compose.project.working_dir={state.current}"
+    if gpus.engine("ps", "--all", "--quiet", *_of_project(), "--filter", folder):
+        return "compose"
+    return "native" if any(process.alive() for process in processes.read_all(state.run)) else None
+
+
+def _of_project() -> list[str]:
+    return ["--filter", f"label=com.docker.compose.project={PROJECT}"]
 
 
 def _docker_remove(kind: str, names: list[str]) -> None:
@@ -84,10 +107,8 @@ def _docker_remove(kind: str, names: list[str]) -> None:
         command.run(["docker", kind, "rm", *left], timeout=SECONDS)
 
 
-def _down(running: deployment.Deployment, *, data: bool) -> None:
-    control = running.control()
-    remove = getattr(control, "remove", control.down) if data else control.down
-    remove(lambda _text: None)
+def _down(running: deployment.Deployment) -> None:
+    running.control().down(lambda _text: None)
     running.forget()
 
 
