@@ -85,6 +85,7 @@ class Context:
             "inventory": inventory.read(self.state),
             "users": mailing.user_mail(self.settings),
             "quiet_intervals": quiet.time_intervals(self.settings.notify.quiet_hours),
+            "digest_intervals": quiet.digest_intervals(self.settings.notify.digest),
             "compose": compose_facts.facts(self) if self.runtime == "compose" else None,
             **{name: value for name, value in self.extra.items() if name != "exporter_env"},
         }

@@ -1,4 +1,4 @@
-"""Quiet hours, workdays and holidays: as Alertmanager's time intervals, and asked about a moment."""
+"""Quiet hours, workdays and holidays, and the day of the digest: as Alertmanager's time intervals, and asked about a moment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:
-    from ds01_monitoring.config.notify import QuietHours
+    from ds01_monitoring.config.notify import Digest, QuietHours
 
 WEEK = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
@@ -47,6 +47,12 @@ def time_intervals(quiet: QuietHours) -> list[dict[str, Any]]:
     for holiday in quiet.holidays:
         parts += [_days(first, last) for first, last in _months(holiday.first, holiday.last)]
     return [{**part, "location": quiet.time_zone} for part in parts]
+
+
+def digest_intervals(digest: Digest) -> list[dict[str, Any]]:
+    """The rest of the digest's day as one Alertmanager time interval's parts."""
+    times = [{"start_time": digest.begin, "end_time": "24:00"}]
+    return [{"weekdays": [digest.day], "times": times, "location": digest.time_zone}]
 
 
 def _months(first: dt.date, last: dt.date) -> list[tuple[dt.date, dt.date]]:

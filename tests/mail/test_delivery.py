@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from pathlib import Path
 
@@ -166,6 +167,53 @@ def test_what_lasts_is_told_again_after_an_hour(alertmanager, mailbox):
 
     first, second = (mail.at for mail in mailbox.mails[:2])
     assert round((second - first) / look) == 12
+
+
+def digest_on(days: int) -> str:
+    """Settings with the digest's day that many days from now."""
+    day = dt.datetime.now(dt.timezone.utc) + dt.timedelta(days=days)
+    return f"digest: {{day: {day:%A}, begin: '00:00'}}".lower()
+
+
+def test_the_digest_comes_once_on_its_day_whatever_is_restarted(alertmanager, mailbox):
+    """Hours after the time set, through restart, power loss and reload, with other words: one mail."""
+    running = alertmanager(digest_on(0), scale=300)
+
+    def again(number: int) -> None:
+        """Tell Alertmanager the same as before, and something else after it."""
+        running.post("DS01Digest", severity="none", notify="digest", summary=f"{number} alerts")
+        running.post("DS01UnmanagedGPUContainer", severity="warning", notify="digest", container=f"c{number}")
+        running.post(f"DS01Last{number}", severity="critical", notify="page")
+        wait_for(lambda: f"LAB CRITICAL: DS01Last{number}" in subjects(), "the mail after it")
+
+    def subjects() -> list[str]:
+        return [mail.subject for mail in mailbox.mails]
+
+    again(1)
+    wait_for(lambda: "LAB week: 1 alerts" in subjects(), "the digest")
+    log = running.data / "nflog"
+    wait_for(lambda: log.exists() and b"DS01Digest" in log.read_bytes(), "the note about it on disk")
+    running.stop()
+    running.begin()
+    again(2)
+    running.api.call("POST", "/-/reload")
+    again(3)
+    running.stop(lose_power=True)
+    running.begin()
+    again(4)
+
+    assert [subject for subject in subjects() if "Last" not in subject] == ["LAB week: 1 alerts"]
+
+
+def test_no_digest_on_other_days(alertmanager, mailbox):
+    """What is for the digest waits for its day."""
+    running = alertmanager(digest_on(3), scale=300)
+    running.post("DS01Digest", severity="none", notify="digest")
+    running.post("DS01UnmanagedGPUContainer", severity="warning", notify="digest")
+    running.post("DS01Last", severity="critical", notify="page")
+    wait_for(lambda: mailbox.mails, "the last alert's mail")
+
+    assert [mail.subject for mail in mailbox.mails] == ["LAB CRITICAL: DS01Last"]
 
 
 def test_a_power_loss_does_not_forget_what_was_sent(alertmanager, mailbox):

@@ -57,6 +57,10 @@ def test_who_hears_every_alert(suite, tmp_path, update_golden):
         lines.append(
             f"{name:<38} {labels['severity']:<9} {labels['notify']:<10} {heard[0]:<10} {heard[1]}".rstrip()
         )
+    lines += [
+        "",
+        "What is for the digest is told by DS01Digest, once a week: prometheus/rules/digest.yml.j2.",
+    ]
     text = "\n".join(lines) + "\n"
     if update_golden:
         TABLE.write_text(text, encoding="utf-8")
@@ -67,7 +71,7 @@ def test_who_hears_every_alert(suite, tmp_path, update_golden):
 def test_what_repeats_at_every_look_is_ready_by_then(tmp_path):
     """No repeat_interval equals its group_interval: at the next look it would be short by what sending took.
 
-    Alertmanager 0.25 and 0.33 then skip every second one: a heartbeat of 5 min comes every 10, a weekly digest every two weeks.
+    Alertmanager 0.25 and 0.33 then skip every second one: a heartbeat of 5 min comes every 10.
     """
     secret = tmp_path / "url"
     site = (
@@ -79,10 +83,32 @@ def test_what_repeats_at_every_look_is_ready_by_then(tmp_path):
 
     for name, route in routes.items():
         assert duration_seconds(route["repeat_interval"]) != duration_seconds(route["group_interval"]), name
-    heartbeat, digest = routes["['alertname=\"DS01Watchdog\"']"], routes["['notify=\"digest\"']"]
-    for route, wanted in ((heartbeat, "5m"), (digest, "7d")):
-        assert route["group_interval"] == wanted
-        assert duration_seconds(route["repeat_interval"]) < duration_seconds(wanted)
+    heartbeat = routes["['alertname=\"DS01Watchdog\"']"]
+    assert heartbeat["group_interval"] == "5m"
+    assert duration_seconds(heartbeat["repeat_interval"]) < duration_seconds("5m")
+
+
+def test_the_digest_is_due_once_on_its_day(tmp_path):
+    """From the hour that is set until midnight, never twice on that day, and always a week later."""
+    site = MAIL + ", digest: {day: friday, begin: '07:30', time_zone: Europe/Berlin}}\n"
+    content = yaml.safe_load(render(site, tmp_path).read_text(encoding="utf-8"))
+    (route,) = (route for route in content["route"]["routes"] if "active_time_intervals" in route)
+
+    assert route["matchers"] == ['alertname="DS01Digest"', 'notify="digest"']
+    assert content["time_intervals"] == [
+        {
+            "name": route["active_time_intervals"][0],
+            "time_intervals": [
+                {
+                    "weekdays": ["friday"],
+                    "times": [{"start_time": "07:30", "end_time": "24:00"}],
+                    "location": "Europe/Berlin",
+                }
+            ],
+        }
+    ]
+    day, week = duration_seconds("1d"), duration_seconds("7d")
+    assert day < duration_seconds(route["repeat_interval"]) <= week - day
 
 
 def test_a_repeat_is_due_at_the_look_it_is_promised_for(tmp_path):
@@ -142,6 +168,11 @@ def test_a_repeat_is_due_at_the_look_it_is_promised_for(tmp_path):
         (
             {"alertname": "DS01DCGMExporterDown", "severity": "critical", "topic": "exporter"},
             {"alertname": "DS01MIGWaste", "severity": "warning", "topic": "waste", "user": "ann"},
+            True,
+        ),
+        (
+            {"alertname": "DS01DigestOver", "severity": "none", "notify": "dashboard"},
+            {"alertname": "DS01Digest", "severity": "none", "notify": "digest"},
             True,
         ),
         (

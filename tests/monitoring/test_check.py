@@ -228,6 +228,7 @@ def test_an_alertmanager_that_is_too_old_is_told_in_our_words_only(state, tmp_pa
     ("text", "problem"),
     [
         ("notify: {quiet_hours: {time_zone: Europe/Bonn}}", "there is no time zone 'Europe/Bonn'"),
+        ("notify: {digest: {time_zone: Mars/Base}}", "digest.time_zone: there is no time zone 'Mars/Base'"),
         ("notify: {quiet_hours: {holidays: [{first: 2025-12-24, last: 2026-01-01}]}}", "all have passed"),
     ],
 )

@@ -121,12 +121,15 @@ def _authority(notify: Notify) -> Iterator[Finding]:
 
 def _calendar(notify: Notify, today: dt.date) -> Iterator[Finding]:
     quiet = notify.quiet_hours
-    try:
-        zoneinfo.ZoneInfo(quiet.time_zone)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        yield error(
-            f"notify.quiet_hours.time_zone: there is no time zone {quiet.time_zone!r}",
-            hint="use a name like Europe/Berlin, or UTC",
-        )
+    yield from _zone("notify.quiet_hours", quiet.time_zone)
+    yield from _zone("notify.digest", notify.digest.time_zone)
     if quiet.holidays and max(holiday.last for holiday in quiet.holidays) < today:
         yield warning("notify.quiet_hours.holidays: all have passed", hint="add those of the coming year")
+
+
+def _zone(section: str, name: str) -> Iterator[Finding]:
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        problem = f"{section}.time_zone: there is no time zone {name!r}"
+        yield error(problem, hint="use a name like Europe/Berlin, or UTC")

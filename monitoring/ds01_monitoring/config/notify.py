@@ -20,6 +20,9 @@ from ds01_monitoring.config.types import (
 LONGEST_PAUSE = 7 * 86400
 """Seconds between two notifications at most: half of Alertmanager's `--data.retention`, which is 14 days."""
 
+LATEST_DIGEST = "23:00"
+"""It is sent before midnight, at one of Alertmanager's looks, five minutes apart."""
+
 Day = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 
 
@@ -76,6 +79,23 @@ class Heartbeat(Section):
 
     url_file: AbsolutePath
     interval: Duration = "5m"
+
+
+class Digest(Section):
+    """The weekly mail about what has `notify: digest`: sent on this day, from this time on."""
+
+    day: Day = "monday"
+    begin: ClockTime = "08:00"
+    time_zone: str = "UTC"
+
+    @field_validator("begin")
+    @classmethod
+    def _leaves_time(cls, begin: str) -> str:
+        if begin > LATEST_DIGEST:
+            raise ValueError(
+                f"{begin} leaves too little of the day to send it; {LATEST_DIGEST} at the latest"
+            )
+        return begin
 
 
 class UserException(Section):
@@ -144,6 +164,7 @@ class Notify(Section):
     teams: Teams | None = None
     webhook: Webhook | None = None
     heartbeat: Heartbeat | None = None
+    digest: Digest = Digest()
     users: Users = Users()
     quiet_hours: QuietHours = QuietHours()
 
