@@ -7,6 +7,7 @@ samples of 1 are one GPU-hour. held = used + wasted + the time without telemetry
 from __future__ import annotations
 
 import datetime as dt
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 DAY = 86400
 TIMEOUT = 60.0
+LOOKS = 1000
+"""How many moments of the time span are asked whether anything was recorded then."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Report:
         users: The most wasteful first.
         slots: By name; empty in the report of one user.
         days: Hours used and wasted by day (UTC).
+        recorded_from: When the record begins, where that is later than `start`; None where it is not, or not known.
+        others: Who held something, where the one user asked for held nothing.
     """
 
     start: dt.datetime
@@ -60,6 +65,8 @@ class Report:
     users: list[Line]
     slots: list[Line]
     days: dict[dt.date, tuple[float, float]]
+    recorded_from: dt.datetime | None = None
+    others: tuple[str, ...] = ()
 
 
 def read(server: Prometheus, *, now: float, since: int, user: str | None = None) -> Report:
@@ -69,14 +76,22 @@ def read(server: Prometheus, *, now: float, since: int, user: str | None = None)
         UserError: Prometheus does not answer.
     """
     span = _Span(server, now, since, "" if user is None else f", user={quoted(user)}")
+    users = span.lines("user", ("user",))
     slots = span.lines("allocation", ("host", "gpu_slot")) if user is None else []
     return Report(
         start=_moment(now - since),
         end=_moment(now),
-        users=sorted(span.lines("user", ("user",)), key=lambda line: (-(line.wasted_hours or 0), line.name)),
-        slots=sorted(slots, key=lambda line: line.name),
+        users=sorted(users, key=lambda line: (-(line.wasted_hours or 0), line.name)),
+        slots=sorted(slots, key=lambda line: _natural(line.name)),
         days=span.days(),
+        recorded_from=span.recorded_from(),
+        others=() if users or user is None else _Span(server, now, since, "").holders(),
     )
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key that puts slot 2 before slot 10."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def quoted(text: str) -> str:
@@ -117,6 +132,19 @@ class _Span:
             hours = [self._total(f"ds01:user_{what}:gpus", length, end) for what in ("used", "wasted")]
             found[_moment(day * DAY).date()] = (hours[0], hours[1])
         return found if any(used or wasted for used, wasted in found.values()) else {}
+
+    def holders(self) -> tuple[str, ...]:
+        """Everybody who held something, by name."""
+        return tuple(sorted(self._sums("ds01:user_held:gpus", ("user",), 1)))
+
+    def recorded_from(self) -> dt.datetime | None:
+        """When slots were recorded first, to a thousandth of the time span; None where it was from its beginning on."""
+        step = max(60, self.since // LOOKS)
+        start = self.now - self.since
+        series = "group(ds01:slots_total:count)"
+        found = self.server.query_range(series, start=start, end=self.now, step=step, timeout=TIMEOUT)
+        first = min((float(one["values"][0][0]) for one in found), default=start)
+        return _moment(first) if first - start > step else None
 
     def _sums(self, series: str, by: tuple[str, ...], factor: float) -> dict[str, float]:
         query = f"sum by ({', '.join(by)}) (sum_over_time({self._selector(series)}[{self.since}s]))"

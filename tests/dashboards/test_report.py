@@ -28,8 +28,9 @@ REPORT = Report(
 class Answers:
     """Stands for Prometheus: remembers what it was asked, answers by the series in the query."""
 
-    def __init__(self, **values):
+    def __init__(self, *, since=0, **values):
         self.values = values
+        self.since = since
         self.asked = []
 
     def query(self, expression, *, at, timeout):
@@ -37,6 +38,12 @@ class Answers:
         self.asked.append(expression)
         name = re.search(r"ds01:(\w+):", expression)[1]
         return [{"metric": labels, "value": [at, str(value)]} for labels, value in self.values.get(name, [])]
+
+    def query_range(self, expression, *, start, end, step, timeout):
+        """Something at each moment from `since` on."""
+        moments = [start + step * number for number in range(int((end - start) // step) + 1)]
+        recorded = [[moment, "1"] for moment in moments if moment >= self.since]
+        return [{"metric": {}, "values": recorded}] if recorded else []
 
 
 def test_minutes_become_hours_and_watts_energy():
@@ -54,9 +61,55 @@ def test_minutes_become_hours_and_watts_energy():
     assert found.users == [Line("ann", 10, 2, 7, 1), Line("bob", 1, None, None, None)]
 
 
+def test_slots_are_in_the_order_of_their_numbers():
+    """Slot 10 comes after slot 2."""
+    slots = ["10", "2.10", "2.9", "2"]
+    server = Answers(allocation_held=[({"host": "gpu01", "gpu_slot": slot}, 60) for slot in slots])
+    found = efficiency.read(server, now=NOW.timestamp(), since=86400)
+
+    assert [line.name for line in found.slots] == ["gpu01/2", "gpu01/2.9", "gpu01/2.10", "gpu01/10"]
+
+
+@pytest.mark.parametrize(
+    ("since", "begins"), [(0, None), (NOW.timestamp() - 7200, NOW - dt.timedelta(hours=2)), (1e12, None)]
+)
+def test_a_record_that_does_not_reach_back_is_said(since, begins):
+    """Whoever asks for more than was kept, or than there was, is told from when on the figures are."""
+    found = efficiency.read(Answers(since=since), now=NOW.timestamp(), since=30 * 86400)
+
+    if begins is None:
+        assert found.recorded_from is None
+        assert not efficiency_formats.record(found)
+    else:
+        assert abs(found.recorded_from - begins) < dt.timedelta(hours=1)
+        assert efficiency_formats.record(found).startswith("The record begins on 2026-03-04")
+        assert json.loads(efficiency_formats.as_json(found))["recorded_from"]
+
+
+def test_a_user_who_held_nothing_is_told_from_a_misspelt_one():
+    """The names of those who held something stand beside."""
+
+    class One(Answers):
+        def query(self, expression, *, at, timeout):
+            return [] if "user=" in expression else super().query(expression, at=at, timeout=timeout)
+
+    server = One(user_held=[({"user": "bob"}, 1), ({"user": "ann"}, 1)])
+    found = efficiency.read(server, now=NOW.timestamp(), since=86400, user="an")
+
+    assert efficiency_formats.nobody(found) == "This user held no GPU in this time. Who did: ann, bob."
+
+
+@pytest.mark.parametrize(("held", "cell"), [(9.994, "9.99 h"), (10, "10.0 h")])
+def test_hours_of_a_short_time_have_two_decimals(held, cell):
+    """A few minutes of a slice are not 0.0 h."""
+    report = Report(NOW, NOW, [Line("ann", held)], [], {})
+
+    assert f"<td>{cell}</td>" in efficiency_formats.as_html(report, site="Lab")
+
+
 def test_a_user_is_asked_for_literally():
     """A name is put into the query as text, whatever stands in it."""
-    server = Answers()
+    server = Answers(user_held=[({"user": 'a"b\\c'}, 60)])
     efficiency.read(server, now=NOW.timestamp(), since=86400, user='a"b\\c')
 
     assert all('user="a\\"b\\\\c"' in query for query in server.asked)

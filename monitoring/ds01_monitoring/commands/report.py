@@ -31,6 +31,8 @@ def report(app: App, since: int, user: str | None, form: str) -> None:
     """Print GPU-hours held, used and wasted by users and slots, from the recorded series."""
     server = api.prometheus(deployment.one(app.state, demo=False))
     found = efficiency.read(server, now=time.time(), since=since, user=user)
+    if form != "table" and found.others:
+        click.echo(efficiency_formats.nobody(found), err=True)
     if form == "json":
         click.echo(efficiency_formats.as_json(found), nl=False)
     elif form == "csv":
@@ -45,9 +47,11 @@ def _print(found: Report) -> None:
     from rich.console import Console  # noqa: PLC0415 - 60 ms that only a table needs.
 
     console = Console()
-    console.print(f"{found.start:%Y-%m-%d %H:%M} to {found.end:%Y-%m-%d %H:%M} UTC, in GPU-hours")
+    console.print(f"{efficiency_formats.span(found)}, in GPU-hours")
+    if found.recorded_from:
+        console.print(efficiency_formats.record(found))
     if not found.users:
-        console.print("Nobody held a GPU in this time.")
+        console.print(efficiency_formats.nobody(found), markup=False)
     for table in efficiency_formats.as_tables(found):
         console.print()
         console.print(table)
