@@ -28,7 +28,7 @@ class Row:
     Attributes:
         host: The server.
         name: The allocator's name of the slot, such as `1.0`.
-        holders: Users who hold it; an empty name where the allocator knows none.
+        holders: Users who hold it; an empty name where the allocator knows none; None while nobody can be asked.
         history: Utilisation 0 to 1, the newest last; None where nothing was read.
         memory_used_bytes: In use now; None without telemetry.
         memory_total_bytes: What programs can have; None without telemetry.
@@ -38,7 +38,7 @@ class Row:
 
     host: str
     name: str
-    holders: Sequence[str] = ()
+    holders: Sequence[str] | None = ()
     history: Sequence[float | None] = ()
     memory_used_bytes: float | None = None
     memory_total_bytes: float | None = None
@@ -82,12 +82,14 @@ def read(server: Prometheus, *, now: float, below: float) -> Board:
         for one in server.query("max by (host, gpu) (ds01:gpu_temperature:celsius)")
     }
     history = _history(server, now)
-    slots = {_slot(one["metric"]) for one in server.query("group by (host, gpu_slot) (ds01:slot_held:bool)")}
+    known = {_slot(one["metric"]) for one in server.query("group by (host, gpu_slot) (ds01:slot_held:bool)")}
+    slots = {_slot(one["metric"]) for one in server.query("group by (host, gpu_slot) (ds01:slot_info)")}
+    unknown = slots - known - holders.keys()
     rows = [
         Row(
             host=host,
             name=name,
-            holders=tuple(sorted(holders.get((host, name), ()))),
+            holders=None if (host, name) in unknown else tuple(sorted(holders.get((host, name), ()))),
             history=history.get((host, name), ()),
             memory_used_bytes=used.get((host, name)),
             memory_total_bytes=total.get((host, name)),

@@ -90,7 +90,7 @@ class View:
     @staticmethod
     def _holder(row: Row) -> Text:
         if not row.holders:
-            return Text("free", style="dim")
+            return Text("unknown" if row.holders is None else "free", style="dim")
         return Text(", ".join(name or "(no name)" for name in row.holders))
 
     @staticmethod

@@ -78,7 +78,8 @@ def test_reading():
     """Slots come in the order of their numbers, holders are named, and what nobody reports stays unknown."""
     of = {"host": "h"}
     server = Answers(
-        slot_held=[({**of, "gpu_slot": slot}, 1) for slot in ("10", "2", "1.0")],
+        slot_held=[({**of, "gpu_slot": slot}, 1) for slot in ("2", "1.0")],
+        slot_info=[({**of, "gpu_slot": slot}, 1) for slot in ("10", "2", "1.0")],
         ds01_gpu_allocated=[({**of, "gpu_slot": "1.0", "user": user}, 1) for user in ("bob", "ann")],
         memory_used=[({**of, "gpu_slot": "1.0"}, 3 * GIB)],
         temperature=[({**of, "gpu": "1"}, 66)],
@@ -93,6 +94,15 @@ def test_reading():
     assert rows[0].history[-1] == 0.5
     assert rows[0].history[0] is None
     assert rows[1] == Row("h", "2")
+    assert rows[2] == Row("h", "10", None)
+
+
+def test_a_slot_nobody_can_be_asked_about_is_not_free():
+    """What cannot be known does not look like an invitation."""
+    text = "\n".join(shown(view([Row("h", "0", None), Row("h", "1")])))
+
+    assert text.count("unknown") == 1
+    assert text.count("free") == 1
 
 
 def test_alerts_are_ordered():
