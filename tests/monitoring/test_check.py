@@ -208,6 +208,25 @@ def test_what_the_installed_alertmanager_lacks_is_refused(state, tmp_path):
     assert problems(settings, state, version=(0, 33, 1)) == []
 
 
+def test_a_prometheus_that_is_too_old_is_told_in_our_words_only(settings, state, tmp_path):
+    """Ubuntu 22.04 has 2.31, whose promtool speaks of a field that is not found in a Go type."""
+    promtool = tmp_path / "promtool"
+    promtool.write_text(
+        "#!/bin/sh\n"
+        'test "$1" = --version && echo "promtool, version 2.31.2+ds1 (branch: debian/sid)" && exit\n'
+        'echo "FAILED: yaml: field keep_firing_for not found in type rulefmt.RuleNode"; exit 1\n'
+    )
+    promtool.chmod(0o755)
+
+    found = [
+        finding for finding in check(render(settings, state), path=str(tmp_path)) if not finding.untested
+    ]
+
+    assert [finding.problem for finding in found] == [
+        "Prometheus 2.31.2 has no keep_firing_for, which the rules need; 2.42 or later is needed"
+    ]
+
+
 def test_an_alertmanager_that_is_too_old_is_told_in_our_words_only(state, tmp_path, suite):
     """What amtool says about fields of Go types does not come before the version needed, nor beside it."""
     file = tmp_path / "url"

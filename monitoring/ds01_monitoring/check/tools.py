@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ds01_monitoring.tree import RenderedTree
 
 TOOL_SECONDS = 30
+OLDEST_PROMETHEUS = (2, 42)
+"""The first that knows `keep_firing_for` (Prometheus' changelog)."""
 INSTALL_HINT = (
     "install the packages prometheus and prometheus-alertmanager, or let `monitoring-manage start` fetch them"
 )
@@ -90,7 +92,18 @@ def _ask(tree: RenderedTree, tool: Tool | None, name: str, *args: str) -> list[F
     if tool is None:
         return [warning(f"{name} was not found: {file} was not checked", hint=INSTALL_HINT, untested=True)]
     content, output = tool.run(*args[:-1], str(tree.path / file))
-    return [] if content else [_explain(tree, name, file, output)]
+    if content:
+        return []
+    found = version(tool) if name == "promtool" else ()
+    return [_too_old(found)] if found and found < OLDEST_PROMETHEUS else [_explain(tree, name, file, output)]
+
+
+def _too_old(prometheus: tuple[int, ...]) -> Finding:
+    found, needed = (".".join(map(str, numbers)) for numbers in (prometheus, OLDEST_PROMETHEUS))
+    return error(
+        f"Prometheus {found} has no keep_firing_for, which the rules need; {needed} or later is needed",
+        hint=f"install Prometheus {needed} or later; under compose, take the old promtool off PATH",
+    )
 
 
 def _explain(tree: RenderedTree, name: str, file: str, output: str) -> Finding:
