@@ -122,6 +122,7 @@ def _view(app: App, *, demo: bool) -> View:
     headline = (
         Text.from_markup(_headline(examined[0])) if examined else Text("nothing runs here", style="red")
     )
+    headline.append(f"  {time.strftime('%H:%M:%S')}, Ctrl-C ends", style="dim")
     trouble = [f"{check.name}: {check.detail}" for health in examined[:1] for check in health.failed]
     try:
         server = api.prometheus(deployment.one(app.state, demo=demo))
