@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 FILE = "deployment.json"
 
 
+class Damaged(UserError):  # noqa: N818 - reads better where it is caught.
+    """A record that cannot be understood; the next `start` writes a new one."""
+
+
 @dataclass(frozen=True)
 class Deployment:
     """One stack that was started and not stopped since.
@@ -106,6 +110,7 @@ def load(state: StateDir) -> Deployment | None:
     """What was started from this state directory, or None.
 
     Raises:
+        Damaged: The record says nothing.
         UserError: The record is there and this user may not read it.
     """
     file = state.run / FILE
@@ -121,7 +126,7 @@ def load(state: StateDir) -> Deployment | None:
             "belongs to another user", place=str(state.root), hint="run this as its owner, or as root"
         ) from error
     except (ValueError, TypeError) as error:
-        raise UserError(
+        raise Damaged(
             f"is not a record of what runs: {error}", place=str(file), hint="monitoring-manage start"
         ) from error
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ds01_monitoring import command
 from ds01_monitoring.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,12 +39,12 @@ def runtime(settings: Settings) -> Found:
     """`compose` or `native`: what the configuration says, else what this machine can do."""
     if settings.runtime != "auto":
         return Found(settings.runtime, f"the configuration says runtime: {settings.runtime}")
-    engine = engine_version()
-    if engine is None:
-        return Found("native", "no Docker Engine answers here")
-    if not has_compose():
-        return Found("native", f"Docker Engine {engine} answers, but `docker compose` (v2) is not installed")
-    return Found("compose", f"Docker Engine {engine} answers")
+    from ds01_monitoring.runtime import engine  # noqa: PLC0415 - only where it is asked for.
+
+    try:
+        return Found("compose", f"Docker Engine {engine.check(ENGINE_SECONDS)} answers")
+    except UserError as error:
+        return Found("native", error.problem.splitlines()[0])
 
 
 def hardware(settings: Settings, runtime: str) -> Found:
@@ -106,19 +105,9 @@ def gives_gpus() -> bool:
         return False
 
 
-def engine_version() -> str | None:
-    """The version of the Docker Engine that answers this user within 5 s, or None."""
-    return _output("docker", "version", "--format", "{{.Server.Version}}")
-
-
 def engine_installed() -> bool:
     """Whether this machine has a Docker Engine, running or not."""
     return ENGINE_SOCKET.exists() or shutil.which("dockerd") is not None
-
-
-def has_compose() -> bool:
-    """Whether `docker compose` (v2) is installed."""
-    return _output("docker", "compose", "version", "--short") is not None
 
 
 def grafana_binary(state: StateDir) -> Path | None:
@@ -128,11 +117,3 @@ def grafana_binary(state: StateDir) -> Path | None:
         if found:
             return Path(found)
     return None
-
-
-def _output(*args: str) -> str | None:
-    try:
-        done = command.run(args, timeout=ENGINE_SECONDS)
-    except UserError:
-        return None
-    return done.stdout.strip() or None

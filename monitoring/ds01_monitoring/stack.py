@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ds01_monitoring import context as contexts
 from ds01_monitoring import detect
-from ds01_monitoring.deployment import Deployment, runtime_for
+from ds01_monitoring.deployment import Damaged, Deployment, load, runtime_for
 from ds01_monitoring.detect import Found
 from ds01_monitoring.errors import ConfigError
 
@@ -91,7 +91,9 @@ def plan(settings: Settings, state: StateDir, *, demo: bool = False, runtime: st
         ConfigError: The settings contradict each other.
     """
     place = state.demo if demo else state
-    chosen = Found(runtime, "asked for on the command line") if runtime else _runtime(settings, demo=demo)
+    chosen = (
+        Found(runtime, "asked for on the command line") if runtime else _runtime(settings, state, demo=demo)
+    )
     hardware = (
         Found("dcgm", "the demo plays dcgm-exporter") if demo else detect.hardware(settings, chosen.value)
     )
@@ -118,13 +120,44 @@ def plan(settings: Settings, state: StateDir, *, demo: bool = False, runtime: st
 
 
 def again(settings: Settings, deployment: Deployment, state: StateDir) -> Stack:
-    """The plan of a stack that was started already, with the configuration of now."""
+    """The plan of a stack that was started already, with the configuration of now.
+
+    Raises:
+        ConfigError: The configuration wants another runtime.
+    """
+    wanted = settings.runtime
+    if not deployment.demo and wanted not in {"auto", deployment.runtime}:
+        raise another_runtime(deployment, Found(wanted, f"the configuration says runtime: {wanted}"))
     return plan(settings, state, demo=deployment.demo, runtime=deployment.runtime)
 
 
-def _runtime(settings: Settings, *, demo: bool) -> Found:
+def another_runtime(deployment: Deployment, wanted: Found) -> ConfigError:
+    """What runs was started with another runtime: two at once would fight over ports and data."""
+    engine = (
+        "start the Docker Engine (systemctl start docker), or " if deployment.runtime == "compose" else ""
+    )
+    return ConfigError(
+        f"what was started here runs as {deployment.runtime}, and now it would be {wanted.value}: {wanted.reason}",
+        place=str(deployment.state.root),
+        hint=f"{engine}monitoring-manage stop, then start",
+    )
+
+
+def recorded(state: StateDir) -> Deployment | None:
+    """What was started from a state directory; None also where its record is damaged, as `start` mends that."""
+    try:
+        return load(state)
+    except Damaged:
+        return None
+
+
+def _runtime(settings: Settings, state: StateDir, *, demo: bool) -> Found:
+    """What runs stays what it is until it is stopped, even while its Engine does not answer."""
     if demo:
         return Found("native", "the demo needs no Docker")
+    before = recorded(state)
+    if before is not None and settings.runtime == "auto":
+        return Found(before.runtime, "as it was started; after monitoring-manage stop that is decided anew")
     return detect.runtime(settings)
 
 

@@ -129,6 +129,10 @@ FAILED = [
         Check("targets", "ds01-exporter", "failed", "connection refused"),
         "Prometheus does not reach the exporter",
     ),
+    (
+        Check("services", "services", "failed", "the Docker Engine does not answer"),
+        "The Docker Engine does not answer",
+    ),
     (Check("collectors", "state", "failed", "no such file"), "Allocations are empty"),
     (Check("targets", "node-exporter", "failed", "timeout"), "Targets are down"),
     (Check("notifications", "email", "failed", "refused"), "Mail does not arrive"),

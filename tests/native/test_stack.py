@@ -78,6 +78,58 @@ def test_an_update_that_fails_for_one_stack_still_renews_the_other(
     assert "the registry does not answer" in result.output
 
 
+def test_what_runs_keeps_its_runtime_until_it_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An Engine that does not answer for a moment is no reason to start everything a second time, natively."""
+    state, settings = StateDir(tmp_path), Settings(hardware="none")
+    stack.plan(settings, state, runtime="compose").deployment().write()
+    monkeypatch.setenv("PATH", str(tmp_path))  # No docker.
+
+    again = stack.plan(settings, state)
+
+    assert again.runtime.value == "compose"
+    assert "stop" in again.runtime.reason
+    again.deployment().forget()
+    assert stack.plan(settings, state).runtime == Found("native", "the program docker is not here")
+
+
+def test_another_runtime_needs_a_stop_first(bare: None, tmp_path: Path) -> None:
+    """Neither `start` nor `restart` passes over what the configuration or the command line says."""
+    state = StateDir(tmp_path / "state")
+    running = stack.plan(Settings(), state, runtime="compose").deployment()
+    running.write()
+    (tmp_path / "monitoring.yaml").write_text("hardware: none\n")
+    options = [f"--config={tmp_path / 'monitoring.yaml'}", f"--state-dir={state.root}"]
+
+    refused = CliRunner().invoke(manage, [*options, "start", "--runtime", "native"])
+
+    assert refused.exit_code == 2
+    assert "monitoring-manage stop" in refused.output
+    with pytest.raises(UserError, match="runs as compose, and now it would be native"):
+        stack.again(Settings(runtime="native"), running, state)
+
+
+def test_a_damaged_record_does_not_keep_a_stack_from_starting(bare: None, tmp_path: Path) -> None:
+    """`start` is what its message names."""
+    state = StateDir(tmp_path)
+    state.run.mkdir()
+    (state.run / deployment.FILE).write_text("{")
+
+    assert stack.plan(Settings(), state).runtime.value == "native"
+
+
+def test_stop_works_where_docker_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its containers went with it; what runs on the host is ended, and the record forgotten."""
+    state = StateDir(tmp_path / "state")
+    running = stack.plan(Settings(hardware="none"), state, runtime="compose").deployment()
+    running.write()
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert CliRunner().invoke(manage, [f"--state-dir={state.root}", "stop"]).exit_code == 0
+    assert deployment.load(state) is None
+
+
 def test_the_demo_says_that_it_is_one(bare: None, tmp_path: Path) -> None:
     """It lies in a folder of its own and carries host="demo"."""
     planned = stack.plan(Settings(), StateDir(tmp_path), demo=True)

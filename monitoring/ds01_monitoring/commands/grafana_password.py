@@ -33,7 +33,6 @@ def grafana_password(app: App, reset: bool) -> None:
     """
     from ds01_monitoring import deployment as deployments  # noqa: PLC0415 - the parser need not wait for it.
     from ds01_monitoring import secrets  # noqa: PLC0415
-    from ds01_monitoring.errors import UserError  # noqa: PLC0415
     from ds01_monitoring.files import write_atomically  # noqa: PLC0415
 
     settings = app.settings
@@ -48,8 +47,6 @@ def grafana_password(app: App, reset: bool) -> None:
             write_atomically(file, new + "\n", mode=0o600)
             if os.geteuid() == 0:
                 os.chown(file, owner.st_uid, owner.st_gid)
-    if not file.exists():
-        raise UserError("is not made yet", place=str(file), hint="monitoring-manage start")
     click.echo(f"user      {settings.grafana.admin_user}\npassword  {_read(file)}\nfile      {file}")
 
 
@@ -58,6 +55,8 @@ def _read(file: Path) -> str:
 
     try:
         return file.read_text(encoding="utf-8").strip()
+    except FileNotFoundError as error:
+        raise UserError("is not made yet", place=str(file), hint="monitoring-manage start") from error
     except OSError as error:
         raise UserError(
             f"cannot be read: {error.strerror}", place=str(file), hint="run this as its owner, or as root"

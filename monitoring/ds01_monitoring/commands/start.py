@@ -37,6 +37,9 @@ def start(app: App, demo: bool, runtime: str | None, timeout: float) -> None:
     screen = Screen()
     began = time.monotonic()
     stack = stacks.plan(app.settings, app.state, demo=demo, runtime=runtime)
+    before = stacks.recorded(stack.context.state)
+    if before is not None and before.runtime != stack.runtime.value:
+        raise stacks.another_runtime(before, stack.runtime)
     screen.line(f"runtime {stack.runtime.value}: {stack.runtime.reason}")
     screen.line(f"hardware {stack.hardware.value}: {stack.hardware.reason}")
     deployment = launch(screen, stack, timeout)

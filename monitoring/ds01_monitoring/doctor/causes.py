@@ -125,6 +125,8 @@ def _from_checks(facts: Facts) -> Iterator[Cause]:
         elif check.area == "collectors" and check.name == "state":
             remedy = "does the allocator run, and is allocations.state_file its file, readable for the exporter's user? Hosts without it: docs/exporter.md"
             yield Cause("Allocations are empty", where, remedy)
+        elif check.area == check.name == "services" and "Docker" in check.detail:
+            yield Cause("The Docker Engine does not answer", where, check.hint)
         elif check.area == "targets":
             yield Cause("Targets are down", where, check.hint)
         elif check.area == "notifications":

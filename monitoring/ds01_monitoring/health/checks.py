@@ -94,6 +94,8 @@ def _side_by_side(looks: dict[str, Callable[[], list[Check]]]) -> dict[str, list
         except Unreachable as error:
             # That the server does not answer is the servers' line; here it only means: not known.
             done.put((area, [Check(area, area, "failed", f"not known: {error}", "see `servers` above")]))
+        except UserError as error:
+            done.put((area, [Check(area, area, "failed", error.problem, error.hint)]))
         except Exception as error:  # noqa: BLE001 - one broken check must not hide the others.
             text = f"could not be checked: {type(error).__name__}: {error}"
             done.put((area, [Check(area, area, "failed", text, "monitoring-manage doctor")]))

@@ -163,7 +163,10 @@ class ComposeRuntime:
         )
 
     def _down(self) -> None:
-        engine.check()
+        try:
+            engine.check()
+        except engine.NoDocker:  # It was taken off this machine, and the containers with it.
+            return
         if self.file.is_file():
             # Volumes are those that an image declares and nobody uses: the data lies in the state directory.
             engine.compose(self.file, "down", "--remove-orphans", "--volumes")

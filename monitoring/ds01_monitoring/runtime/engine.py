@@ -92,6 +92,10 @@ EXPLAINED = (
 )
 
 
+class NoDocker(UserError):  # noqa: N818 - reads better where it is caught.
+    """There is no Docker on this machine, so nothing runs in it either."""
+
+
 @dataclass(frozen=True)
 class Container:
     """One container of the stack, as the Engine describes it."""
@@ -135,6 +139,7 @@ def docker(
     """What a docker command prints.
 
     Raises:
+        NoDocker: There is no such program.
         UserError: It failed; says why and what to do.
     """
     try:
@@ -142,7 +147,7 @@ def docker(
     except command.CommandFailed as error:
         raise explain(error, subnet) from error
     except UserError as error:
-        raise UserError(
+        raise NoDocker(
             "the program docker is not here",
             hint="install Docker (https://docs.docker.com/engine/install/), or set runtime: native",
         ) from error
@@ -198,14 +203,14 @@ def compose_arguments(file: Path) -> list[str]:
     ]
 
 
-def check() -> str:
-    """The Engine's version.
+def check(timeout: float = ASK_SECONDS) -> str:
+    """The Engine's version, asked for within `timeout` seconds.
 
     Raises:
         UserError: It does not answer, may not be used, or `docker compose` is missing.
     """
-    version = docker("version", "--format", "{{.Server.Version}}").strip()
-    docker("compose", "version", "--short")
+    version = docker("version", "--format", "{{.Server.Version}}", timeout=timeout).strip()
+    docker("compose", "version", "--short", timeout=timeout)
     return version
 
 
