@@ -133,6 +133,20 @@ def test_a_repeat_is_due_at_the_look_it_is_promised_for(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("severity", "notify", "at_once", "hours"),
+    [("critical", "page", True, 1), ("critical", "mail", False, 4), ("warning", "page", True, 1)],
+)
+def test_another_audience_makes_a_difference(tmp_path, severity, notify, at_once, hours):
+    """A page that the site has made a mail of is told as mails are, and the other way about."""
+    top = yaml.safe_load(render(SITES["mail"], tmp_path).read_text(encoding="utf-8"))["route"]
+    labels = {f'severity="{severity}"', f'notify="{notify}"'}
+    route = next(route for route in top["routes"] if labels >= set(route["matchers"]))
+
+    assert (duration_seconds(route.get("group_wait", top["group_wait"])) <= 10) is at_once
+    assert (hours - 1) * 3600 < duration_seconds(route["repeat_interval"]) < hours * 3600
+
+
+@pytest.mark.parametrize(
     ("source", "target", "hidden"),
     [
         (
