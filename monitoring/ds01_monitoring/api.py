@@ -122,6 +122,11 @@ class Prometheus(Server):
         )["data"]["result"]
         return result
 
+    def label_values(self, name: str) -> list[str]:
+        """The values of a label in all series that are kept."""
+        values: list[str] = self.call("GET", f"/api/v1/label/{name}/values")["data"]
+        return values
+
 
 class Alertmanager(Server):
     """Alertmanager's HTTP API, version 2."""

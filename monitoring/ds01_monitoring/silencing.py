@@ -48,22 +48,31 @@ def make(
     seconds: int,
     reason: str,
     spare: Mapping[str, str] | None = None,
-) -> str:
-    """Silence what carries all of `labels` and none of `spare` for `seconds`; returns the silence's id."""
+) -> tuple[str, Silence | None]:
+    """Silence what carries all of `labels` and none of `spare` for `seconds`.
+
+    Returns:
+        The silence's id, and the silence of the very same that it takes the place of.
+    """
     now = dt.datetime.now(dt.timezone.utc)
-    return alertmanager.add_silence(
+    matchers = [
+        {"name": name, "value": value, "isRegex": False, "isEqual": equal}
+        for wanted, equal in ((labels, True), (spare or {}, False))
+        for name, value in wanted.items()
+    ]
+    same = {_matcher(matcher) for matcher in matchers}
+    earlier = next((one for one in in_force(alertmanager) if set(one.matchers) == same), None)
+    identifier = alertmanager.add_silence(
         {
-            "matchers": [
-                {"name": name, "value": value, "isRegex": False, "isEqual": equal}
-                for wanted, equal in ((labels, True), (spare or {}, False))
-                for name, value in wanted.items()
-            ],
+            **({"id": earlier.identifier} if earlier else {}),
+            "matchers": matchers,
             "startsAt": now.isoformat(),
             "endsAt": (now + dt.timedelta(seconds=seconds)).isoformat(),
             "createdBy": _author(),
             "comment": reason,
         }
     )
+    return identifier, earlier
 
 
 def in_force(alertmanager: Alertmanager) -> list[Silence]:
@@ -78,10 +87,12 @@ def end(alertmanager: Alertmanager, prefix: str) -> Silence:
     Raises:
         UserError: None does, or several do.
     """
-    found = [silence for silence in in_force(alertmanager) if silence.identifier.startswith(prefix)]
+    found = [
+        silence for silence in in_force(alertmanager) if prefix and silence.identifier.startswith(prefix)
+    ]
     if len(found) != 1:
         problem = "no silence in force has an id that begins so" if not found else "several silences begin so"
-        raise UserError(problem, place=prefix, hint="monitoring-manage silences lists them")
+        raise UserError(problem, place=prefix or "(empty)", hint="monitoring-manage silences lists them")
     alertmanager.expire_silence(found[0].identifier)
     return found[0]
 

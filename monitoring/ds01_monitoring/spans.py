@@ -6,21 +6,30 @@ import click
 
 from ds01_monitoring.config.types import duration_seconds
 
+DAY = 86400
+
 
 class DurationType(click.ParamType):  # type: ignore[type-arg]  # Generic from click 8.2 on only.
-    """A time span such as `2d`, `90m` or `1h30m`."""
+    """A time span such as `2d`, `90m` or `1h30m`, of `longest` days at most."""
 
     name = "duration"
 
+    def __init__(self, longest: int) -> None:
+        self.longest = longest
+
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Seconds; 0 and what is no duration are refused."""
+        """Seconds; 0, too much, and what is no duration are refused."""
         try:
             seconds = value if isinstance(value, int) else duration_seconds(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
         if seconds <= 0:
             self.fail("must be longer than zero", param, ctx)
+        if seconds > self.longest * DAY:
+            self.fail(f"must not be longer than {self.longest}d", param, ctx)
         return seconds
 
 
-SPAN = DurationType()
+SPAN = DurationType(longest=3660)
+SILENCE = DurationType(longest=366)
+"""What is to be quiet for ever belongs into monitoring.yaml: `alerts.notify`, `notify.users.exceptions`."""

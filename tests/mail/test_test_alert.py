@@ -6,9 +6,10 @@ import datetime as dt
 
 import pytest
 from click.testing import CliRunner
-from tests.mail.conftest import wait_for
+from tests.mail.conftest import free_port, wait_for
 
 from ds01_monitoring import testalert
+from ds01_monitoring.api import Prometheus
 from ds01_monitoring.cli import manage
 from ds01_monitoring.commands.test_alert import sentence
 from ds01_monitoring.deployment import Deployment
@@ -127,7 +128,8 @@ def cli(alertmanager, tmp_path):
     running = alertmanager(scale=300)
     state = StateDir(tmp_path / "site")
     address = running.api.url.removeprefix("http://")
-    Deployment(state, "native", "none", False, False, "gpu01", {"alertmanager": address}, {}).write()
+    addresses = {"alertmanager": address, "prometheus": f"127.0.0.1:{free_port()}"}
+    Deployment(state, "native", "none", False, False, "gpu01", addresses, {}).write()
 
     def call(*arguments: str, code: int = 0) -> str:
         result = CliRunner().invoke(manage, ["--state-dir", str(state.root), *arguments])
@@ -168,6 +170,33 @@ def test_a_silence_hits_what_it_names_and_ends(cli):
     assert "No silence is in force" in cli("silences")
 
 
+def test_the_same_silence_twice_is_one_silence(cli):
+    """The second takes the place of the first and says so; one of something else stands beside it."""
+    cli("silence", "--user", "ann", "--for", "2d", "--reason", "first")
+    cli("silence", "--user", "ann", "--host", "gpu01", "--for", "2d", "--reason", "narrower")
+    said = cli("silence", "--user", "ann", "--for", "3h", "--reason", "second")
+
+    assert "(first)" in said
+    listed = cli("silences")
+    assert "first" not in listed
+    assert "second" in listed
+    assert "narrower" in listed
+    for number in ("one", "two"):
+        said = cli("maintenance", "start", "--for", "2h", "--reason", number)
+    assert "in place of" in said
+    assert cli("maintenance", "end").count("Ended:") == 1
+
+
+def test_a_silence_of_somebody_whom_nobody_knows_is_made_with_a_question(cli, monkeypatch):
+    """A mistyped user hides nothing: no series has the name. Without Prometheus, that is said."""
+    arguments = ("silence", "--user", "anne", "--for", "1h", "--reason", "x")
+    assert "Whether there is such a user is unknown: Prometheus" in cli(*arguments)
+
+    monkeypatch.setattr(Prometheus, "label_values", lambda *_: ["ann", "bob"])
+    assert 'No series has user="anne": mistyped? (did you mean ann?)' in cli(*arguments)
+    assert "mistyped" not in cli("silence", "--user", "bob", "--for", "1h", "--reason", "x")
+
+
 def test_a_silence_of_an_alert_that_does_not_exist_is_refused(cli, tmp_path):
     """A mistyped name would hide nothing, so it is refused with the name that was meant."""
     state = StateDir(tmp_path / "site")
@@ -188,6 +217,10 @@ def test_a_silence_of_an_alert_that_does_not_exist_is_refused(cli, tmp_path):
         (["silence", "--for", "2d", "--reason", "x"], 2, "say what to silence"),
         (["silence", "--user", "a", "--for", "soon", "--reason", "x"], 2, "is no duration"),
         (["silence", "--user", "a", "--for", "2d"], 2, "--reason"),
+        (["silence", "--user", "a", "--for", "2d", "--reason", " "], 2, "say why in a few words"),
+        (["silence", "--user", "a", "--for", "367d", "--reason", "x"], 2, "must not be longer than 366d"),
+        (["silence", "--user", "a", "--for", "9999999d", "--reason", "x"], 2, "must not be longer than 366d"),
+        (["unsilence", ""], 1, "no silence in force"),
         (["unsilence", "nothing"], 1, "no silence in force"),
         (["ack", "DS01XidCritical"], 1, "does not fire"),
         (["maintenance", "end"], 1, "no maintenance is under way"),

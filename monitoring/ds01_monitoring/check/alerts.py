@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from ds01_monitoring.tree import RenderedTree
 
 
-HEARD_BY_DESIGN = frozenset({"DS01Watchdog", "DS01UserWaste", "DS01UserWasteOver"})
-"""Alerts that are no news to an administrator: the heartbeat and the users' mail hang on their audience."""
+HEARD_BY_DESIGN = frozenset(
+    {"DS01Watchdog", "DS01UserWaste", "DS01UserWasteOver", "DS01Digest", "DS01DigestOver"}
+)
+"""Alerts that are no news to an administrator: the heartbeat, the weekly mail and the users' mail hang on it."""
 
 LOOK_BACK = (
     *("alerts.gpu_waste.window", "alerts.gpu_metrics_frozen.window", "alerts.gpu_throttling.window"),
@@ -41,8 +43,8 @@ def _audiences(tree: RenderedTree) -> Iterator[Finding]:
             yield error(f"alerts.notify.{name}: there is no such alert", hint=suggest(name, known))
         elif name in HEARD_BY_DESIGN:
             yield error(
-                f"alerts.notify.{name}: the heartbeat and the users' mail hang on who hears it",
-                hint="take the line out; notify.heartbeat and notify.users say what becomes of it",
+                f"alerts.notify.{name}: the heartbeat, the weekly mail and the users' mail hang on who hears it",
+                hint="take the line out; notify.heartbeat, notify.digest and notify.users say what becomes of it",
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import difflib
 from typing import TYPE_CHECKING
 
 import click
@@ -10,13 +11,20 @@ import click
 from ds01_monitoring import api, deployment, marks, rules, silencing
 from ds01_monitoring.check.alerts import suggest
 from ds01_monitoring.errors import UserError
-from ds01_monitoring.spans import SPAN
+from ds01_monitoring.spans import SILENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ds01_monitoring.cli import App
     from ds01_monitoring.deployment import Deployment
+    from ds01_monitoring.silencing import Silence
+
+
+def _words(_: click.Context, __: click.Parameter, reason: str) -> str:
+    if not reason.strip():
+        raise click.BadParameter("say why in a few words")
+    return reason
 
 
 @click.command()
@@ -25,9 +33,9 @@ if TYPE_CHECKING:
 @click.option("--gpu", help="Only this GPU (its index, as nvidia-smi shows it) or slot (like 1.0).")
 @click.option("--host", help="Only this host.")
 @click.option(
-    "--for", "seconds", type=SPAN, required=True, help="How long, for example 2d; it ends by itself."
+    "--for", "seconds", type=SILENCE, required=True, help="How long, for example 2d; it ends by itself."
 )
-@click.option("--reason", required=True, help="Why; shown to everybody who looks.")
+@click.option("--reason", required=True, callback=_words, help="Why; shown to everybody who looks.")
 @click.pass_obj
 def silence(  # noqa: PLR0917 - click calls it with names.
     app: App,
@@ -53,9 +61,10 @@ def silence(  # noqa: PLR0917 - click calls it with names.
         _known(alert, found)
     server = api.alertmanager(found)
     matching = silencing.hit(server.alerts(), labels)
-    identifier = silencing.make(server, labels, seconds=seconds, reason=reason)
+    identifier, earlier = silencing.make(server, labels, seconds=seconds, reason=reason)
     what = ", ".join(f'{name}="{value}"' for name, value in labels.items())
-    click.echo(f"Silenced {what} until {_until(seconds)} (id {identifier[:8]}).")
+    click.echo(f"Silenced {what} until {_until(seconds)} (id {identifier[:8]}){_instead(earlier)}.")
+    _doubt(found, labels)
     click.echo(f"{matching} alert{'s' if matching != 1 else ''} match{'' if matching != 1 else 'es'} it now.")
     click.echo(f"End it sooner: monitoring-manage unsilence {identifier[:8]}")
 
@@ -105,16 +114,24 @@ def unsilence(app: App, identifier: str) -> None:
 @click.argument("alert", metavar="ALERT")
 @click.option("--gpu", help="Only on this GPU (its index) or slot (like 1.0).")
 @click.option(
-    "--for", "seconds", type=SPAN, default="7d", show_default=True, help="How long to be quiet about it."
+    "--for", "seconds", type=SILENCE, default="7d", show_default=True, help="How long to be quiet about it."
 )
-@click.option("--reason", default="acknowledged", show_default=True, help="Shown to everybody who looks.")
+@click.option(
+    "--reason",
+    default="acknowledged",
+    show_default=True,
+    callback=_words,
+    help="Shown to everybody who looks.",
+)
 @click.pass_obj
 def ack(app: App, alert: str, gpu: str | None, seconds: int, reason: str) -> None:
     """Acknowledge ALERT: each alert of that name that fires now is silenced, and no other.
 
     A new one, on another GPU or with another XID code, is heard.
     """
-    server = api.alertmanager(deployment.one(app.state, demo=False))
+    found = deployment.one(app.state, demo=False)
+    _known(alert, found)
+    server = api.alertmanager(found)
     firing = [entry["labels"] for entry in server.alerts(alertname=alert)]
     if gpu:
         firing = [labels for labels in firing if gpu in (labels.get("gpu"), labels.get("gpu_slot"))]
@@ -125,7 +142,7 @@ def ack(app: App, alert: str, gpu: str | None, seconds: int, reason: str) -> Non
             hint="monitoring-manage status shows what fires",
         )
     for labels in firing:
-        identifier = silencing.make(server, labels, seconds=seconds, reason=reason)
+        identifier, _ = silencing.make(server, labels, seconds=seconds, reason=reason)
         shown = " ".join(
             f"{name}={labels[name]}"
             for name in ("host", "gpu", "gpu_slot", "user", "xid")
@@ -143,22 +160,24 @@ def maintenance() -> None:
 
 @maintenance.command("start")
 @click.option(
-    "--for", "seconds", type=SPAN, required=True, help="How long, for example 2h; it ends by itself."
+    "--for", "seconds", type=SILENCE, required=True, help="How long, for example 2h; it ends by itself."
 )
-@click.option("--reason", required=True, help="What is being done.")
+@click.option("--reason", required=True, callback=_words, help="What is being done.")
 @click.pass_obj
 def maintenance_start(app: App, seconds: int, reason: str) -> None:
     """Silence the host and mark the time on the dashboards."""
     found = deployment.one(app.state, demo=False)
     server, host = api.alertmanager(found), found.host
-    identifier = silencing.make(
+    identifier, earlier = silencing.make(
         server,
         {"host": host},
         seconds=seconds,
         reason=silencing.MAINTENANCE + reason,
         spare={"alertname": "DS01Watchdog"},
     )
-    click.echo(f"Maintenance of {host} until {_until(seconds)} (id {identifier[:8]}): nobody is told.")
+    click.echo(
+        f"Maintenance of {host} until {_until(seconds)} (id {identifier[:8]}){_instead(earlier)}: nobody is told."
+    )
     _annotate(app, lambda server: marks.begin(server, seconds=seconds, text=f"{host}: {reason}"))
     click.echo("Done sooner? monitoring-manage maintenance end")
 
@@ -184,6 +203,26 @@ def _known(alert: str, found: Deployment) -> None:
     names = rules.alert_names(found.state.current)
     if names and alert not in names:
         raise UserError("there is no such alert", place=alert, hint=suggest(alert, names))
+
+
+def _doubt(found: Deployment, labels: Mapping[str, str]) -> None:
+    """Tell of a user, host or GPU that no series knows: probably mistyped, and then nothing is hidden."""
+    for name, value in labels.items():
+        if name == "alertname":
+            continue
+        try:
+            known = set(api.prometheus(found).label_values(name))
+        except UserError as error:
+            click.echo(f"Whether there is such a {name} is unknown: {error.place} {error.problem}")
+            continue
+        if value not in known:
+            close = difflib.get_close_matches(value, known, n=1)
+            meant = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(known)) or 'none'}"
+            click.echo(f'No series has {name}="{value}": mistyped? ({meant})')
+
+
+def _instead(earlier: Silence | None) -> str:
+    return f", in place of {earlier.identifier[:8]} ({earlier.comment})" if earlier else ""
 
 
 def _annotate(app: App, mark: Callable[[api.Server], None]) -> None:
