@@ -102,15 +102,16 @@ class EngineSite:
         self.settings = {key: value for key, value in self.settings.items() if value is not None}
         (self.root / "monitoring.yaml").write_text(yaml.safe_dump(self.settings))
 
+    def words(self, *args: str) -> list[str]:
+        """The command line of monitoring-manage for this site."""
+        program = Path(sys.executable).parent / "monitoring-manage"
+        options = (f"--config={self.root / 'monitoring.yaml'}", f"--state-dir={self.state.root}")
+        return [str(program), *options, *args]
+
     def manage(self, *args: str, check: bool = True, **environment: str) -> tuple[int, str]:
         """Run monitoring-manage; its exit code and what it printed."""
         done = command.run(
-            [
-                str(Path(sys.executable).parent / "monitoring-manage"),
-                f"--config={self.root / 'monitoring.yaml'}",
-                f"--state-dir={self.state.root}",
-                *args,
-            ],
+            self.words(*args),
             env={**os.environ, "DOCKER_CONFIG": str(self.docker_config), **environment},
             timeout=240,
             check=False,

@@ -400,6 +400,23 @@ def test_an_update_says_what_could_not_be_renewed_and_keeps_it_running(site: Eng
     assert "failed" not in site.checks().values()
 
 
+def test_an_update_recreates_what_came_under_the_same_name(site: EngineSite) -> None:
+    """As after `docker load`, where no registry answers; the other containers stay."""
+    image, before = site.images["node-exporter"], ids()
+    old = engine.docker("image", "inspect", "--format", "{{.Id}}", image).strip()
+    container = engine.docker("create", image)
+    try:
+        engine.docker("commit", "--change", "LABEL newer=yes", container.strip(), image)
+        site.manage("update", check=False)
+        after, (found,) = ids(), inspect("ds01-node-exporter")
+    finally:
+        engine.docker("rm", container.strip())
+        engine.docker("tag", old, image)
+        site.start()
+    assert {name for name in before if before[name] != after[name]} == {"ds01-node-exporter"}
+    assert found["Config"]["Labels"]["newer"] == "yes"
+
+
 def test_grafana_gets_a_new_password_while_it_runs(site: EngineSite) -> None:
     """Its own program is told, over standard input; the file and the screen have the same one afterwards."""
     file = site.state.secrets / "grafana_admin_password"
@@ -424,6 +441,27 @@ def test_logs_come_from_containers_and_from_the_host(site: EngineSite) -> None:
     code, told = site.manage("logs", "nobody", "--tail", "1", check=False)
     assert code == 2
     assert "one of: " in told
+
+
+def test_logs_are_followed(site: EngineSite, tmp_path: Path) -> None:
+    """What a container and a program on the host print after the command was started, until it is interrupted."""
+    printed = tmp_path / "printed"
+    environment = {**os.environ, "DOCKER_CONFIG": str(site.docker_config), "PYTHONUNBUFFERED": "1"}
+    with printed.open("w") as stream:
+        follower = command.spawn(site.words("logs"), env=environment, stdout=stream, stderr=stream)
+    try:
+        wait_until(
+            lambda: all(name in printed.read_text() for name in ("ds01-prometheus", "ds01-exporter |")),
+            "lines",
+        )
+        known = len(printed.read_text())
+        site.manage("reload")
+        wait_until(lambda: "configuration file" in printed.read_text()[known:], "a later line")
+    finally:
+        follower.send_signal(signal.SIGINT)
+        ended = follower.wait(30)
+    assert ended == 0
+    assert "Traceback" not in printed.read_text()
 
 
 @pytest.mark.skipif("DS01_ENGINE_PIDFILE" not in os.environ, reason="the Engine is not the tests' own")
