@@ -180,6 +180,16 @@ def test_another_audience_makes_a_difference(tmp_path, severity, notify, at_once
             False,
         ),
         (
+            {"alertname": "DS01XidCritical", "severity": "critical", "topic": "gpu", "UUID": "GPU-a"},
+            {"alertname": "DS01GPUHighTemperature", "severity": "warning", "topic": "gpu", "UUID": "GPU-a"},
+            False,
+        ),
+        (
+            {"alertname": "DS01XidCritical", "severity": "critical", "topic": "gpu", "UUID": "GPU-a"},
+            {"alertname": "DS01XidWarning", "severity": "warning", "topic": "gpu", "UUID": "GPU-a"},
+            True,
+        ),
+        (
             {"alertname": "DS01DCGMExporterDown", "severity": "critical", "topic": "exporter"},
             {"alertname": "DS01MIGWaste", "severity": "warning", "topic": "waste", "user": "ann"},
             True,
