@@ -9,8 +9,9 @@ import pytest
 
 from ds01_monitoring import quiet
 from ds01_monitoring.backtest import BACK_WITHIN, STEP, recorded_since, replay
-from ds01_monitoring.commands.backtest import show
+from ds01_monitoring.commands.backtest import show, tell
 from ds01_monitoring.config.load import parse_settings
+from ds01_monitoring.errors import UserError
 
 QUIET = """
 notify:
@@ -116,3 +117,14 @@ def test_the_backtest_writes_times_for_people(since, window, said, capsys):
     """No `0.0167 h`."""
     show([], since=since, below=0.05, window=window)
     assert said in capsys.readouterr().out
+
+
+def test_a_backtest_of_more_than_is_recorded_is_refused():
+    """Three hours of record say nothing of GPUs that are idle for a day: that is no `0 mails`."""
+    now = dt.datetime.now(dt.timezone.utc).timestamp()
+    recorded = Recorded({}, {"ann": [now - 3 * 3600, now - 60]})
+    settings = parse_settings(QUIET)
+
+    with pytest.raises(UserError, match=r"recorded for 3 h, which is less than a GPU must be idle \(24 h\)"):
+        tell(recorded, settings, since=7 * 86400, below=0.05, window="24h")
+    tell(recorded, settings, since=7 * 86400, below=0.05, window="2h")

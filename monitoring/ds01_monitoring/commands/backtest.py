@@ -42,7 +42,7 @@ def backtest(app: App, since: int, below: float | None, window: int | None) -> N
     settings = stacks.again(app.settings, found, app.state).context.settings
     line = settings.alerts.gpu_waste.below if below is None else below
     span = f"{window}s" if window else settings.notify.users.after
-    _tell(api.prometheus(found), settings, since=since, below=line, window=span)
+    tell(api.prometheus(found), settings, since=since, below=line, window=span)
 
 
 def before_enabling(stack: Stack) -> None:
@@ -55,14 +55,14 @@ def before_enabling(stack: Stack) -> None:
     try:
         server = api.prometheus(deployment.one(state, demo=False))
         week, line = duration_seconds("7d"), settings.alerts.gpu_waste.below
-        _tell(server, settings, since=week, below=line, window=users.after)
+        tell(server, settings, since=week, below=line, window=users.after)
     except UserError as error:
         click.echo(f"  unknown: {error.place} {error.problem}".rstrip())
 
 
-def _tell(prometheus: Prometheus, settings: Settings, *, since: int, below: float, window: str) -> None:
+def tell(prometheus: Prometheus, settings: Settings, *, since: int, below: float, window: str) -> None:
     """Print what would have been sent, for as much of the time as was recorded."""
-    now = time.time()
+    now, needed = time.time(), duration_seconds(window)
     begin = recorded_since(prometheus, now=now, since=since)
     if begin is None:
         raise UserError(
@@ -70,12 +70,19 @@ def _tell(prometheus: Prometheus, settings: Settings, *, since: int, below: floa
             place="backtest",
             hint="monitoring-manage status shows whether allocations and readings arrive",
         )
+    first = recorded_since(prometheus, now=now, since=since + needed)
+    if first is None or now - first + 2 * STEP < needed:
+        raise UserError(
+            f"recorded for {_span(int(now - begin))}, which is less than a GPU must be idle ({_span(needed)})",
+            place="backtest",
+            hint="try a shorter --window, or wait until more is recorded",
+        )
     if begin > now - since + 2 * STEP:
         when = dt.datetime.fromtimestamp(begin).astimezone()
         click.echo(f"Recorded only since {when:%Y-%m-%d %H:%M %Z}.")
         since = max(int(now - begin), STEP)
     mails = replay(prometheus, settings, now=now, since=since, below=below, window=window)
-    show(mails, since=since, below=below, window=duration_seconds(window))
+    show(mails, since=since, below=below, window=needed)
 
 
 def users_are_mailed(rendered: Path) -> bool:
