@@ -55,7 +55,7 @@ def sentence(delivery: Delivery) -> str:
     if not delivery.accepted:
         doubt = f" ({delivery.doubt})" if delivery.doubt else ""
         return f"{name}: NOT accepted for {to}: {delivery.refusal}{doubt}"
-    after = f"after {delivery.seconds:.1f} s"
+    after = f"after {delivery.seconds:.{1 if delivery.seconds >= 1 else 2}f} s"
     remark = f"\n  {delivery.remark}" if delivery.remark else ""
     if delivery.doubt:
         return f"{name}: perhaps accepted for {to} {after}: something was, but {delivery.doubt}{remark}"
