@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.bench.frame import Row, table
 
-FRAME = {"__init__", "__main__", "frame"}
+FRAME = {"__init__", "__main__", "frame", "fleet", "past"}
 
 
 def benchmarks() -> list[str]:
