@@ -31,7 +31,7 @@ ALWAYS = {
     "$__range": f"{RANGE}s",
     "$__rate_interval": "60s",
 }
-EMPTY_WHEN_WELL = {("ds01-user", "My alerts"), ("nvidia-dcgm", "XID errors")}
+EMPTY_WHEN_WELL = {("ds01-overview", "What fires"), ("ds01-user", "My alerts"), ("nvidia-dcgm", "XID errors")}
 """Panels that say in words that all is well; the lively demo has something for each."""
 NEED_TELEMETRY = {
     ("ds01-overview", "Utilisation by slot"),
