@@ -36,6 +36,7 @@ def run(
     env: Mapping[str, str] | None = None,
     stdin: str | None = None,
     check: bool = True,
+    as_user: tuple[int, int, Sequence[int]] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end and return its output, standard error included in `stdout`.
 
@@ -46,12 +47,14 @@ def run(
         env: Whole environment; the caller's by default.
         stdin: Text to feed it; nothing by default.
         check: Raise when the exit code is not 0.
+        as_user: Its user, group and further groups; the caller's by default, and only root may choose.
 
     Raises:
         CommandFailed: It ended with another code than 0 and `check` is set, or ran out of time.
         UserError: There is no such program.
     """
     log.debug("run: %s", shlex.join(args))
+    user, group, groups = as_user or (None, None, None)
     try:
         done = subprocess.run(  # noqa: S603 - a list of arguments, no shell.
             list(args),
@@ -64,6 +67,9 @@ def run(
             errors="replace",
             timeout=timeout,
             check=False,
+            user=user,
+            group=group,
+            extra_groups=groups,
         )
     except FileNotFoundError as error:
         raise UserError(

@@ -47,7 +47,9 @@ class Reply:
             raise Unreachable(f"status {self.status}, and no JSON") from error
 
     def samples(self) -> list[tuple[str, dict[str, str], float]]:
-        """The body as Prometheus' text format: name, labels and value of each sample."""
+        """The body as Prometheus' text format: name, labels and value of each sample; an error's page has none."""
+        if self.status >= 400:
+            return []
         found = (SAMPLE.match(line) for line in self.text.splitlines())
         return [(m[1], dict(LABEL.findall(m[2] or "")), float(m[3])) for m in found if m]
 

@@ -1,4 +1,4 @@
-"""The stack's own passwords: generated once, files with mode 0600, owned by whom the state directory belongs to."""
+"""The stack's own passwords: generated once, files with mode 0600, owned by whom the servers run as."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import secrets as randomness
 from typing import TYPE_CHECKING
 
 from ds01_monitoring.files import write_atomically
+from ds01_monitoring.runtime import owner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,7 +91,6 @@ def _put(path: Path, text: str, state: StateDir) -> None:
 
 
 def _adopt(path: Path, state: StateDir) -> None:
-    """Give the file to the state directory's owner, as whom the servers run, when root writes it."""
-    owner = state.root.stat()
+    """Give the file to whom the servers run as, when root writes it."""
     if os.geteuid() == 0:
-        os.chown(path, owner.st_uid, owner.st_gid)
+        os.chown(path, *owner.ids(state))

@@ -18,7 +18,7 @@ from ds01_monitoring.deployment import Deployment
 from ds01_monitoring.errors import UserError
 from ds01_monitoring.health import Health, checks, local, prometheus, servers
 from ds01_monitoring.health.checks import Check
-from ds01_monitoring.http import Client, Unreachable
+from ds01_monitoring.http import Client, Reply, Unreachable
 from ds01_monitoring.paths import StateDir
 from ds01_monitoring.runtime.base import ServiceStatus
 
@@ -53,6 +53,12 @@ class Answers:
         series = self.queries.get(parse_qs(split.query)["query"][0], [])
         result = [{"metric": labels, "value": [0, str(value)]} for labels, value in series]
         return 200, json.dumps({"status": "success", "data": {"result": result}})
+
+
+def test_an_errors_page_has_no_samples() -> None:
+    """Its words look like a name, a value and a time."""
+    assert Reply(500, "Internal Server Error").samples() == []
+    assert Reply(200, "up 1").samples() == [("up", {}, 1.0)]
 
 
 @pytest.fixture

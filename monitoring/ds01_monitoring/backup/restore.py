@@ -13,6 +13,7 @@ from ds01_monitoring.config.reference import documented_text
 from ds01_monitoring.errors import UserError
 from ds01_monitoring.install import machine
 from ds01_monitoring.install.place import USER
+from ds01_monitoring.runtime import owner
 
 if TYPE_CHECKING:
     from ds01_monitoring.paths import StateDir
@@ -82,10 +83,9 @@ def _adopt(state: StateDir, *, fresh: bool) -> None:
     if fresh and machine.user_exists(USER):
         machine.give(state.root, USER)
         return
-    about = state.root.stat()
+    uid, gid = owner.ids(state)
     for folder in (state.data, state.secrets):
-        for path in (folder, *folder.rglob("*")):
-            os.chown(path, about.st_uid, about.st_gid, follow_symlinks=False)
+        owner.give(folder, *folder.rglob("*"), uid=uid, gid=gid)
 
 
 def _site_files(folder: Path, found: contents.Contents) -> list[str]:

@@ -34,6 +34,7 @@ def grafana_password(app: App, reset: bool) -> None:
     from ds01_monitoring import deployment as deployments  # noqa: PLC0415 - the parser need not wait for it.
     from ds01_monitoring import secrets  # noqa: PLC0415
     from ds01_monitoring.files import write_atomically  # noqa: PLC0415
+    from ds01_monitoring.runtime import owner  # noqa: PLC0415
 
     settings = app.settings
     file = secrets.grafana_password_file(settings, app.state)
@@ -43,10 +44,9 @@ def grafana_password(app: App, reset: bool) -> None:
         new = randomness.token_urlsafe(24) if ours else _read(file)
         change(running, new)
         if ours:
-            owner = app.state.root.stat()
             write_atomically(file, new + "\n", mode=0o600)
             if os.geteuid() == 0:
-                os.chown(file, owner.st_uid, owner.st_gid)
+                os.chown(file, *owner.ids(app.state))
     click.echo(f"user      {settings.grafana.admin_user}\npassword  {_read(file)}\nfile      {file}")
 
 

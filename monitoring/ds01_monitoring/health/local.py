@@ -47,7 +47,8 @@ def _service(status: ServiceStatus) -> Check:
         return Check("services", status.name, "absent", f"not installed: {status.detail}")
     if status.state in {"running", "starting"}:
         age = f", up {_age(time.time() - status.since)}" if status.since else ""
-        return Check("services", status.name, "ok", f"pid {status.pid}{age}" if status.pid else status.detail)
+        known = f"pid {status.pid}{age}" if status.pid else ""
+        return Check("services", status.name, "ok", "; ".join(filter(None, (known, status.detail))))
     hints = {"failing": f"monitoring-manage logs {status.name}"}
     detail = f"{status.state}: {status.detail}" if status.detail else status.state
     return Check(

@@ -5,7 +5,8 @@
 
 - a lock that the program inherits makes a second one of the same name impossible;
 - the process is recorded by pid and start time, so that `start` and `stop` find it again
-  after supervisord itself was killed.
+  after supervisord itself was killed;
+- root's rights are given up where `accounts` decided so.
 
 Standard library only: this runs at every start of every service.
 """
@@ -14,14 +15,19 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import signal
 import socket
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from ds01_monitoring.runtime import binaries, processes
+
+ACCOUNTS = "accounts.json"
+"""In `run`, where root has decided as whom a service runs."""
 
 ALREADY_RUNS = 75
 NOT_FOUND = 127
@@ -44,6 +50,11 @@ def _unquoted(value: str) -> str:
 def digest(values: dict[str, str]) -> str:
     """A short name for a set of assignments."""
     return hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()[:16] if values else ""
+
+
+def mark(uid: int) -> str:
+    """What the record of a process says of the user it runs as; nothing for root, or where there is no choice."""
+    return f"user {uid}" if uid else ""
 
 
 def _only_one(run: Path, name: str) -> None:
@@ -73,6 +84,23 @@ def _listens(address: str) -> bool:
     return True
 
 
+def _account(run: Path, name: str) -> dict[str, Any]:
+    """As whom root decided that the service runs; empty where this is not root, or nothing was decided."""
+    file = run / ACCOUNTS
+    if os.geteuid() != 0 or not file.exists():
+        return {}
+    found: dict[str, Any] = json.loads(file.read_text()).get(name, {})
+    return found if found.get("uid") else {}
+
+
+def _become(account: dict[str, Any]) -> None:
+    """Go on as that user, for good."""
+    if account:
+        os.setgroups(account["groups"])
+        os.setgid(account["gid"])
+        os.setuid(account["uid"])
+
+
 def main() -> None:
     """Become the program that the command line names."""
     # A reload that comes before the program listens for it must not end it; Prometheus listens again later.
@@ -89,10 +117,13 @@ def main() -> None:
     _only_one(run, name)
     before = processes.read(run, name)
     starts = [*(before.starts if before else []), time.time()]
-    processes.write(run, processes.this_process(name, environment=digest(settings), starts=starts))
+    account = _account(run, name)
+    started_with = digest(settings) or mark(account.get("uid", 0))
+    processes.write(run, processes.this_process(name, environment=started_with, starts=starts))
     if "--after" in options:
         _wait_for(options["--after"])
     rest = [*arguments[1:], *binaries.own_options(arguments[0], program)]
+    _become(account)
     os.execve(program, [str(program), *rest], environment)  # noqa: S606 - becoming it is the point.
 
 

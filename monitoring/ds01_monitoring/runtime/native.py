@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ds01_monitoring.errors import UserError
 from ds01_monitoring.paths import StateDir
-from ds01_monitoring.runtime import child, logfiles, ports, processes
+from ds01_monitoring.runtime import accounts, child, logfiles, ports, processes
 from ds01_monitoring.runtime.base import ServiceStatus, State, known
 from ds01_monitoring.runtime.control import alone
 from ds01_monitoring.runtime.supervisor import NAME, Supervisor
@@ -83,7 +83,10 @@ class NativeRuntime:
 
     def reload(self, say: Say) -> None:
         """See `Runtime.reload`."""
-        for server in (name for name in self.supervisor.programs() if name in SERVERS):
+        moved = self._moved()
+        for server in moved:
+            self._replace(server, say, "it may be another user's now")
+        for server in (name for name in self.supervisor.programs() if name in SERVERS and name not in moved):
             say(f"telling {server} to read its configuration")
             self.supervisor.signal_program(server, signal.SIGHUP)
 
@@ -124,6 +127,7 @@ class NativeRuntime:
             self._apply(say)
             return
         self._clear(say)
+        accounts.assign(self.state, self.programs.path())
         say("starting the services")
         self.supervisor.start({**_inherited(), "PATH": self.programs.path()})
 
@@ -140,10 +144,7 @@ class NativeRuntime:
         before = processes.read(self.state.run, service)
         self._apply(say)
         if processes.read(self.state.run, service) == before:
-            say(f"restarting {service}")
-            self.supervisor.stop_program(service)
-            processes.forget(self.state.run, service)
-            self.supervisor.start_program(service)
+            self._replace(service, say, "asked for")
 
     def _free_ports(self, context: Context) -> None:
         """Refuse ports that somebody else listens on, with the name of who does."""
@@ -173,6 +174,7 @@ class NativeRuntime:
 
     def _apply(self, say: Say) -> None:
         """Bring a running supervisord to the rendered configuration; what did not change is not disturbed."""
+        accounts.assign(self.state, self.programs.path())
         changed = self.supervisor.reread()
         for item in self.supervisor.call("getAllProcessInfo"):
             name = item["name"]
@@ -180,11 +182,24 @@ class NativeRuntime:
                 say(f"starting {name}")
                 self.supervisor.start_program(name)
         for name in self._stale() - changed:
-            say(f"restarting {name}: its settings or its password changed")
-            self.supervisor.stop_program(name)
-            processes.forget(self.state.run, name)
-            self.supervisor.start_program(name)
+            self._replace(name, say, "its settings or its password changed")
         self.reload(say)
+
+    def _replace(self, name: str, say: Say, why: str) -> None:
+        say(f"restarting {name}: {why}")
+        self.supervisor.stop_program(name)
+        processes.forget(self.state.run, name)
+        self.supervisor.start_program(name)
+
+    def _moved(self) -> set[str]:
+        """Servers that run as somebody else than they should: their configuration may name other secrets now."""
+        decided = accounts.assign(self.state, self.programs.path())
+        running = ((name, processes.read(self.state.run, name)) for name in decided)
+        return {
+            name
+            for name, process in running
+            if process and process.alive() and process.environment != child.mark(decided[name].uid)
+        }
 
     def _stale(self) -> set[str]:
         """Services that run with other settings than the rendered environment file has, or with another password."""
@@ -228,7 +243,8 @@ class NativeRuntime:
             "STOPPING": "stopped",
             "STOPPED": "stopped",
         }.get(item["statename"], "failing")  # type: ignore[assignment]
-        detail = ""
+        account = accounts.read(self.state).get(name)
+        detail = account.why if account else ""
         if state == "failing" or (state != "stopped" and len(recent) > OFTEN_STARTS):
             state = "failing"
             detail = f"started {len(recent)} times in the last 10 min; last words: {self._last_words(name)}"

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ds01_monitoring.paths import StateDir
 
 USER = "ds01-monitoring"
@@ -44,18 +46,23 @@ def hand_over(state: StateDir, folders: tuple[Path, ...]) -> None:
     if os.geteuid() != 0:
         return
     uid, gid = ids(state)
-    for path in (state.root, state.secrets, *state.secrets.glob("*")):
-        _give(path, uid, gid)
+    give(state.root, state.secrets, *state.secrets.glob("*"), uid=uid, gid=gid)
+    hand_over_data(folders, uid, gid)
+
+
+def hand_over_data(folders: Iterable[Path], uid: int, gid: int) -> None:
+    """Make a user the owner of folders and of all that is in them; only root can."""
     for folder in folders:
         for base, _names, files in os.walk(folder):
-            for path in (Path(base), *(Path(base) / name for name in files)):
-                _give(path, uid, gid)
+            give(Path(base), *(Path(base) / name for name in files), uid=uid, gid=gid)
 
 
-def _give(path: Path, uid: int, gid: int) -> None:
-    with suppress(
-        FileNotFoundError
-    ):  # A running server removes files of its own; secrets may not be made yet.
-        found = path.lstat()
-        if (found.st_uid, found.st_gid) != (uid, gid):
-            os.chown(path, uid, gid, follow_symlinks=False)
+def give(*paths: Path, uid: int, gid: int) -> None:
+    """Make a user the owner of what is there; links are given themselves, never followed."""
+    for path in paths:
+        with suppress(
+            FileNotFoundError
+        ):  # A running server removes files of its own; secrets may not be made yet.
+            found = path.lstat()
+            if (found.st_uid, found.st_gid) != (uid, gid):
+                os.chown(path, uid, gid, follow_symlinks=False)
