@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
-import re
 import secrets
 import time
 from dataclasses import dataclass, replace
@@ -14,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ds01_monitoring import nflog
 from ds01_monitoring.errors import UserError
+from ds01_monitoring.refusals import refusals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -30,9 +29,6 @@ READS_LAST_WORD = (0, 28)
 """The version from which an answer to the text of a mail counts (`closeOnce` in notify/email/email.go)."""
 
 NAMELESS = "this Alertmanager's log does not say of which alert"
-
-_ERROR = re.compile(r' err="((?:[^"\\]|\\.)*)"')
-_FIELD = re.compile(r"\b(ts|receiver|integration)=(\S+)")
 
 
 @dataclass(frozen=True)
@@ -124,41 +120,6 @@ def destinations(settings: Settings, receiver: str, user: str) -> dict[str, str]
     if notify.webhook:
         found["webhook"] = f"the address in {notify.webhook.url_file}"
     return found
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a notification was not taken: the server's words, and whether the line says that it is about this alert."""
-
-    words: str
-    certain: bool
-
-
-def refusals(log: str, mark: str, receiver: str, since: dt.datetime) -> dict[str, Refusal]:
-    """The newest refusal by integration, from log lines about the alert with this mark.
-
-    Alertmanager writes `… receiver=admins integration=email[0] aggrGroup=… err="…"`, where the group holds
-    the mark; 0.25 names no group, so that the receiver and the time have to do. The server's words stand in
-    `err` alone.
-    """
-    found: dict[str, Refusal] = {}
-    since = since.replace(microsecond=0)
-    for line in log.splitlines():
-        error = _ERROR.search(line)
-        fields = dict(_FIELD.findall(line))
-        certain = mark in line
-        likely = "aggrGroup=" not in line and fields.get("receiver") == receiver and _after(fields, since)
-        if (certain or likely) and error and "integration" in fields:
-            words = json.loads(f'"{error[1]}"', strict=False)
-            found[fields["integration"].partition("[")[0]] = Refusal(words, certain)
-    return found
-
-
-def _after(fields: Mapping[str, str], since: dt.datetime) -> bool:
-    try:
-        return dt.datetime.fromisoformat(fields.get("ts", "").replace("Z", "+00:00")) >= since
-    except ValueError:
-        return False
 
 
 @dataclass(frozen=True)

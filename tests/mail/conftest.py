@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import email
 import email.policy
 import re
@@ -71,12 +72,14 @@ class Envelope:
 
 @dataclass
 class Mailbox:
-    """What an SMTP server took; it wants STARTTLS and the user `gpu` with PASSWORD."""
+    """What an SMTP server took; it wants STARTTLS, unless it is `plain`, and the user `gpu` with PASSWORD."""
 
     port: int
     ca: trustme.CA
     mails: list[Envelope] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
+    plain: bool = False
+    transports: list[asyncio.BaseTransport] = field(default_factory=list)
     unwanted: str = "nothing has this subject"
     controller: Controller | None = None
 
@@ -104,13 +107,18 @@ class Mailbox:
         self.ca.issue_cert("127.0.0.1").configure_cert(tls)
         mailbox = self
 
+        class Session(SMTP):
+            def connection_made(self, transport):
+                mailbox.transports.append(transport)
+                super().connection_made(transport)
+
         class Server(Controller):
             def factory(self):
-                return SMTP(
+                return Session(
                     mailbox,
-                    tls_context=tls,
-                    require_starttls=True,
-                    auth_required=True,
+                    tls_context=None if mailbox.plain else tls,
+                    require_starttls=not mailbox.plain,
+                    auth_required=not mailbox.plain,
                     auth_exclude_mechanism=["LOGIN"],  # Its prompts are not those that Alertmanager knows.
                     authenticator=mailbox._authenticate,
                 )
@@ -121,8 +129,16 @@ class Mailbox:
     def stop(self) -> None:
         """Stop listening; what arrived stays."""
         if self.controller:
+            asyncio.run_coroutine_threadsafe(self._hang_up(), self.controller.loop).result(10)
             self.controller.stop()
             self.controller = None
+
+    async def _hang_up(self) -> None:
+        """End every connection; aiosmtpd forgets those of clients that break off the handshake."""
+        for transport in self.transports:
+            transport.abort()
+        self.transports.clear()
+        await asyncio.sleep(0)  # The loop closes the sockets in its next turn.
 
     def for_whom(self, address: str) -> list[Envelope]:
         """The mails that went to this address."""

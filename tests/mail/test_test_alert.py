@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import trustme
 from click.testing import CliRunner
 from tests.mail.conftest import free_port, wait_for
 
@@ -15,6 +18,7 @@ from ds01_monitoring.commands.test_alert import sentence
 from ds01_monitoring.deployment import Deployment
 from ds01_monitoring.errors import UserError
 from ds01_monitoring.paths import StateDir
+from ds01_monitoring.refusals import Refusal, refusals
 
 USERS = "users: {enabled: true, domain: lab.example, exceptions: [{user: eve, reason: teaches}]}"
 
@@ -68,6 +72,50 @@ def test_a_server_that_is_not_there_is_reported(alertmanager, mailbox):
 
     assert not delivery.accepted
     assert "connection refused" in delivery.refusal
+
+
+def test_a_certificate_that_is_not_trusted_is_reported(alertmanager, mailbox):
+    """A server with another authority's certificate gets no password and no mail."""
+    mailbox.ca = trustme.CA()
+    (delivery,) = send(alertmanager(scale=1))
+
+    assert not delivery.accepted
+    assert "certificate signed by unknown authority" in delivery.refusal
+
+
+def test_a_server_without_tls_is_reported(alertmanager, mailbox):
+    """TLS is required unless the site says otherwise."""
+    mailbox.plain = True
+    (delivery,) = send(alertmanager(scale=1))
+
+    assert not delivery.accepted
+    assert "STARTTLS" in delivery.refusal
+
+
+def test_a_chat_that_refuses_for_good_is_reported_beside_the_mail(alertmanager, tmp_path):
+    """What Alertmanager does not try again is written otherwise in its log; the mail is accepted all the same."""
+
+    class Gone(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(404)
+            self.end_headers()
+            self.wfile.write(b"no_service")
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Gone) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url = tmp_path / "url"
+        url.write_text(f"http://127.0.0.1:{server.server_port}/")
+        mail, slack = send(alertmanager(f"slack: {{url_file: {url}, channel: '#gpu'}}", scale=1))
+        server.shutdown()
+
+    assert mail.accepted
+    assert (slack.integration, slack.accepted, slack.to) == ("slack", False, "Slack #gpu")
+    assert "unexpected status code 404: no_service" in slack.refusal
+    assert "notify retry canceled" not in slack.refusal
 
 
 def test_another_mail_of_the_same_time_is_not_taken_for_ours(alertmanager, mailbox):
@@ -269,10 +317,19 @@ def test_refusals_are_read_from_both_log_formats():
         'component=dispatcher receiver=admins integration=slack[0] aggrGroup="{}:{test=\\"abc\\"}" attempts=1 err="status 404"'
     )
     other = new.replace("abc", "xyz").replace("404", "500")
+    for_good = (
+        'ts=2026-01-01T10:00:01Z caller=dispatch.go:352 level=error component=dispatcher msg="Notify for alerts failed" '
+        'num_alerts=1 err="admins/webhook[0]: notify retry canceled due to unrecoverable error after 1 attempts: '
+        'unexpected status code 400; admins/msteamsv2[1]: notify retry canceled after 3 attempts: status 410"'
+    )
+    elsewhere = for_good.replace("admins/", "digest/").replace("410", "411")
     since = dt.datetime(2026, 1, 1, 10, tzinfo=dt.timezone.utc)
 
-    found = testalert.refusals(f"{earlier}\n{old}\n{new}\n{other}", "abc", "admins", since)
+    log = f"{earlier}\n{old}\n{new}\n{other}\n{for_good}\n{elsewhere}"
+    found = refusals(log, "abc", "admins", since)
     assert found == {
-        "email": testalert.Refusal('*smtp.plainAuth auth: 535 "no"', certain=False),
-        "slack": testalert.Refusal("status 404", certain=True),
+        "email": Refusal('*smtp.plainAuth auth: 535 "no"', certain=False),
+        "slack": Refusal("status 404", certain=True),
+        "webhook": Refusal("unexpected status code 400", certain=False),
+        "msteamsv2": Refusal("status 410", certain=False),
     }

@@ -25,8 +25,10 @@ def check(tree: RenderedTree, *, path: str | None = None) -> list[Finding]:
     # An amtool that does not know a receiver stops at it, with words about fields of Go types.
     too_old = site.lacking(tree.context.settings.notify, alertmanager)
     findings = [
+        *site.check(
+            tree, alertmanager
+        ),  # In words about settings; the tools' words about the same come after.
         *tools.check(tree, found, ask_amtool=not too_old),
-        *site.check(tree, alertmanager),
         *alerts.check(tree),
         *names.check(tree),
         *panels.check_ranges(tree),
