@@ -137,9 +137,21 @@ class Alertmanager(Server):
         found: list[dict[str, Any]] = self.call("GET", "/api/v2/alerts", params=params)
         return found
 
+    def status(self) -> dict[str, Any]:
+        """What it says of itself."""
+        found: dict[str, Any] = self.call("GET", "/api/v2/status")
+        return found
+
+    def configuration(self) -> dict[str, Any]:
+        """What it runs with, which may be older than what was rendered; without secrets."""
+        import yaml  # noqa: PLC0415 - only for this.
+
+        found: dict[str, Any] = yaml.safe_load(self.status()["config"]["original"])
+        return found
+
     def version(self) -> tuple[int, ...]:
         """Its version, such as `(0, 25, 0)`."""
-        info = self.call("GET", "/api/v2/status")["versionInfo"]["version"]
+        info = self.status()["versionInfo"]["version"]
         return tuple(int(part) for part in re.findall(r"\d+", info)[:3])
 
     def post_alerts(self, alerts: list[dict[str, Any]]) -> None:

@@ -6,7 +6,7 @@ import datetime as dt
 import secrets
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ds01_monitoring.api import Alertmanager
-    from ds01_monitoring.config import Settings
 
 NAME = "DS01TestAlert"
 LIFETIME = 600
 """Seconds after which Alertmanager forgets the alert, should we be killed before we end it."""
+
+USER = "{{ .GroupLabels.user }}"
+"""How the receiver of users' mail writes whom it is for (ds01_monitoring/mailing.py)."""
 
 READS_LAST_WORD = (0, 28)
 """The version from which an answer to the text of a mail counts (`closeOnce` in notify/email/email.go)."""
@@ -56,7 +58,7 @@ class Delivery:
 
 def send(
     alertmanager: Alertmanager,
-    settings: Settings,
+    host: str,
     read_log: Callable[[], str],
     notes: Path,
     *,
@@ -68,7 +70,7 @@ def send(
 
     Args:
         alertmanager: Where to put it.
-        settings: What Alertmanager runs with; says who is behind a receiver.
+        host: The label that tells whose alert it is.
         read_log: Alertmanager's newest log lines; the only place where a refusal stands.
         notes: Alertmanager's file `nflog`; the only place that says that this very alert was taken.
         severity: `critical`, `warning` or `info`.
@@ -79,7 +81,7 @@ def send(
         UserError: Alertmanager cannot be reached, or nobody is configured to hear the alert.
     """
     mark = secrets.token_hex(4)
-    labels = {"alertname": NAME, "severity": severity, "test": mark, "host": settings.site.host}
+    labels = {"alertname": NAME, "severity": severity, "test": mark, "host": host}
     if user:
         labels |= {"notify": "user", "user": user}
     before = _accepted(alertmanager)
@@ -87,7 +89,7 @@ def send(
     alertmanager.post_alerts([_alert(labels, dt.timedelta(seconds=LIFETIME))])
     try:
         receiver = _receiver(alertmanager, mark, begun + timeout)
-        waiting = destinations(settings, receiver, user)
+        waiting = destinations(alertmanager.configuration(), receiver, user)
         if not waiting:
             raise UserError(
                 f"nobody hears it: receiver {receiver} has no address",
@@ -102,24 +104,16 @@ def send(
         alertmanager.post_alerts([_alert(labels, dt.timedelta(0))])
 
 
-def destinations(settings: Settings, receiver: str, user: str) -> dict[str, str]:
-    """What stands behind a receiver: integration to address, for people."""
-    notify = settings.notify
-    if receiver == "nobody":
-        return {}
-    if receiver.startswith("user"):
-        address = notify.users.addresses.get(user, f"{user}@{notify.users.domain}")
-        return {"email": f"{address} by {notify.mail.smarthost}"} if notify.mail else {}
-    found = {}
-    if notify.mail:
-        found["email"] = f"{', '.join(notify.mail.to)} by {notify.mail.smarthost}"
-    if notify.slack:
-        found["slack"] = f"Slack {notify.slack.channel}".rstrip()
-    if notify.teams:
-        found["msteamsv2"] = "Microsoft Teams"
-    if notify.webhook:
-        found["webhook"] = f"the address in {notify.webhook.url_file}"
-    return found
+def destinations(configuration: Mapping[str, Any], receiver: str, user: str) -> dict[str, str]:
+    """What stands behind a receiver of the configuration that Alertmanager runs with: integration to address, for people."""
+    found = next(one for one in configuration["receivers"] if one["name"] == receiver)
+    named: dict[str, Callable[[Mapping[str, str]], str]] = {
+        "email": lambda to: f"{to['to'].replace(USER, user)} by {to['smarthost']}",
+        "slack": lambda to: f"Slack {to.get('channel', '')}".rstrip(),
+        "msteamsv2": lambda _: "Microsoft Teams",
+        "webhook": lambda to: f"the address in {to['url_file']}",
+    }
+    return {kind: name(to) for kind, name in named.items() for to in found.get(f"{kind}_configs", ())}
 
 
 @dataclass(frozen=True)

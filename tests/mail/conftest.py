@@ -159,7 +159,6 @@ class Running:
     """An Alertmanager of this test's own."""
 
     api: Alertmanager
-    settings: object
     log: Path
     config: Path
     data: Path
@@ -233,7 +232,7 @@ def alertmanager(tmp_path: Path, mailbox: Mailbox, suite: Path) -> Iterator[Call
                 return subprocess.Popen(command, cwd=tmp_path, stdout=sink, stderr=subprocess.STDOUT)
 
         api = Alertmanager("Alertmanager", f"http://127.0.0.1:{port}")
-        running = Running(api, settings, log, file, data, launch)
+        running = Running(api, log, file, data, launch)
         begun.append(running)
         running.begin()
         return running

@@ -27,7 +27,7 @@ def send(running, **options):
     """Send a test alert and return what became of it."""
     options = {"severity": "warning", **options}
     notes = options.pop("notes", running.data / "nflog")
-    return testalert.send(running.api, running.settings, running.log.read_text, notes, **options)
+    return testalert.send(running.api, "gpu01", running.log.read_text, notes, **options)
 
 
 @pytest.mark.parametrize("severity", ["critical", "warning", "info"])
@@ -72,6 +72,16 @@ def test_a_server_that_is_not_there_is_reported(alertmanager, mailbox):
 
     assert not delivery.accepted
     assert "connection refused" in delivery.refusal
+
+
+def test_the_address_told_is_the_one_that_alertmanager_runs_with(alertmanager, mailbox):
+    """A file that was edited and not reloaded changes nothing of what is told."""
+    running = alertmanager(USERS, scale=1)
+    running.config.write_text(running.config.read_text().replace("admin@example.org", "new@example.org"))
+    (delivery,) = send(running)
+
+    assert delivery.to.startswith("admin@example.org by ")
+    assert mailbox.mails[0].to == ["admin@example.org"]
 
 
 def test_a_certificate_that_is_not_trusted_is_reported(alertmanager, mailbox):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ds01_monitoring import api, deployment, stack, testalert
+from ds01_monitoring import api, deployment, testalert
 
 if TYPE_CHECKING:
     from ds01_monitoring.cli import App
@@ -36,7 +36,7 @@ def test_alert(context: click.Context, severity: str, user: str, timeout: float)
     control = found.control()
     deliveries = testalert.send(
         api.alertmanager(found),
-        stack.again(app.settings, found, app.state).context.settings,
+        found.host,
         lambda: "\n".join(control.logs("alertmanager", tail=LOG_LINES, follow=False)),
         found.state.data / "alertmanager" / "nflog",
         severity=severity,
