@@ -105,6 +105,16 @@ def test_a_taken_port_is_named_with_who_has_it(site: EngineSite) -> None:
 
 
 @pytest.mark.engine
+def test_a_taken_port_of_the_exporter_on_the_host_is_named(site: EngineSite) -> None:
+    """Not a container's, and needed all the same."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", site.settings["exporter"]["port"]))
+        taken.listen()
+
+        assert f"{site.settings['exporter']['port']} (ds01-exporter) by " in refused(site)
+
+
+@pytest.mark.engine
 def test_a_subnet_that_collides_is_named_with_the_other_network(site: EngineSite) -> None:
     """The Engine itself would only say that a pool overlaps."""
     name = f"ds01-test-{uuid.uuid4().hex[:8]}"

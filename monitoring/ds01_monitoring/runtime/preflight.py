@@ -54,6 +54,17 @@ def published(context: Context) -> dict[int, str]:
     }
 
 
+def on_host(context: Context) -> dict[int, str]:
+    """Port to the program of ours that listens there beside the containers, but for what systemd runs."""
+    settings, extra = context.settings, context.extra
+    exporter = settings.exporter.deployment != "container" and extra.get("supervise_exporter", True)
+    telemetry = "gpu-telemetry" in context.jobs and not extra.get("telemetry_unit", False)
+    return {
+        **({settings.exporter.port: "ds01-exporter"} if exporter else {}),
+        **({settings.ports.gpu_telemetry: "gpu-telemetry"} if telemetry else {}),
+    }
+
+
 def check(context: Context, ours: set[int]) -> None:
     """Refuse what cannot work; `ours` are the processes of this stack on the host.
 
@@ -62,7 +73,8 @@ def check(context: Context, ours: set[int]) -> None:
     """
     settings = context.settings
     running = engine.containers()
-    free_ports(published(context), {port for one in running for port in one.published()}, ours)
+    wanted = {**published(context), **on_host(context)}
+    free_ports(wanted, {port for one in running for port in one.published()}, ours)
     free_subnet(settings.network.subnet)
     if "dcgm-exporter" in services(context) and not engine.nvidia():
         raise UserError(
