@@ -121,6 +121,11 @@ LOGGED = [
         'logger=provisioning.dashboard level=error msg="failed to load dashboard"',
         "Grafana does not load the dashboards",
     ),
+    (
+        "alertmanager",
+        'level=warn component=dispatcher msg="Notify attempt failed, will retry later" err="535 rejected"',
+        "Mail does not arrive",
+    ),
     ("prometheus", "write /data/wal/0001: no space left on device", "Prometheus cannot store"),
     ("prometheus", "listen tcp 127.0.0.1:9090: bind: address already in use", "A port is taken"),
 ]

@@ -86,6 +86,12 @@ SIGNS = (
         "monitoring-manage render, then monitoring-manage restart grafana; is the rendered folder readable for the containers' user?",
     ),
     Sign(
+        "alertmanager",
+        r"(?i)notify attempt failed|notify for alerts failed",
+        "Mail does not arrive",
+        "the line has the receiver's own words: correct notify in monitoring.yaml, then monitoring-manage reload and test-alert",
+    ),
+    Sign(
         "prometheus",
         r"no space left on device|out of memory|compaction failed",
         "Prometheus cannot store",
