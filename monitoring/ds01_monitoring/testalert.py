@@ -153,7 +153,7 @@ class _Trial:
                 words, doubt = refused[name].words, "" if refused[name].certain else NAMELESS
                 yield Delivery(name, to, accepted=False, seconds=seconds, refusal=words, doubt=doubt)
             elif one_more and (unread or seconds > self.timeout):
-                doubt = unread or f"Alertmanager wrote no note of it within {self.timeout:g} s"
+                doubt = unread or f"Alertmanager has not noted in {self.timeout:g} s what it was"
                 yield Delivery(name, to, accepted=True, seconds=seconds, doubt=doubt)
             elif seconds > self.timeout:
                 words = f"no answer within {self.timeout:g} s"

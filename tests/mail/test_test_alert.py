@@ -171,7 +171,7 @@ def test_notes_that_never_come_are_not_waited_for_beyond_the_limit(alertmanager,
     """An Alertmanager that writes its notes too seldom is no proof either."""
     (delivery,) = send(alertmanager(scale=1), notes=tmp_path / "none", timeout=2)
 
-    assert delivery.doubt == "Alertmanager wrote no note of it within 2 s"
+    assert delivery.doubt == "Alertmanager has not noted in 2 s what it was"
 
 
 def test_nobody_to_hear_it_is_an_error(alertmanager):

@@ -22,7 +22,11 @@ LOG_LINES = 200
 )
 @click.option("--user", default="", help="Send it the way of this user's waste mail.")
 @click.option(
-    "--timeout", type=click.FloatRange(1, 600), default=60, show_default=True, help="Seconds to wait."
+    "--timeout",
+    type=click.FloatRange(1, 600),
+    default=60,
+    show_default=True,
+    help="Seconds to wait; with less than 20 the proof may come too late.",
 )
 @click.pass_context
 def test_alert(context: click.Context, severity: str, user: str, timeout: float) -> None:
