@@ -33,8 +33,8 @@ SLOWEST_SECONDS = 20
 """Groups with a longer interval are evaluated as often as this, so that each is measured in reasonable time."""
 PATIENCE_SECONDS = 600
 IN_MEMORY_SECONDS = 2 * HOUR
-BLOCK_SECONDS = 2 * HOUR
-"""The time of a block of promtool's."""
+BLOCK_HOURS = 18
+"""The largest block that Prometheus makes of seven days."""
 PIECE_SECONDS = HOUR // 2
 """Prometheus accepts samples that are up to an hour older than its newest."""
 PIECE_BYTES = 4_000_000
@@ -105,12 +105,14 @@ def _fill_blocks(fleet: Fleet, now: int, promtool: Path, folder: Path) -> None:
     until = now - IN_MEMORY_SECONDS
     since = now - max(past.reach for past in fleet.recorded())
     text = folder / "past.txt"
-    for begin in range(since // BLOCK_SECONDS * BLOCK_SECONDS, until, BLOCK_SECONDS):
+    length = BLOCK_HOURS * HOUR
+    limit = f"--max-block-duration={BLOCK_HOURS}h"
+    for begin in range(since // length * length, until, length):
         with text.open("w", encoding="utf-8") as file:
             for past in fleet.recorded():
-                file.writelines(past.openmetrics(begin, min(begin + BLOCK_SECONDS, until), now))
+                file.writelines(past.openmetrics(begin, min(begin + length, until), now))
             file.write("# EOF\n")
-        command = [promtool, "tsdb", "create-blocks-from", "openmetrics", "-q", text, folder / "data"]
+        command = [promtool, "tsdb", "create-blocks-from", "openmetrics", "-q", limit, text, folder / "data"]
         subprocess.run(command, check=True, capture_output=True)
 
 
