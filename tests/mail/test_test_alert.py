@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -102,25 +103,47 @@ def test_a_server_without_tls_is_reported(alertmanager, mailbox):
     assert "STARTTLS" in delivery.refusal
 
 
-def test_a_chat_that_refuses_for_good_is_reported_beside_the_mail(alertmanager, tmp_path):
-    """What Alertmanager does not try again is written otherwise in its log; the mail is accepted all the same."""
+@contextmanager
+def chat(tmp_path, status, answer):
+    """A server that answers every POST so; yields the file with its address."""
 
-    class Gone(BaseHTTPRequestHandler):
+    class Chat(BaseHTTPRequestHandler):
         def do_POST(self):
             self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(404)
+            self.send_response(status)
             self.end_headers()
-            self.wfile.write(b"no_service")
+            self.wfile.write(answer)
 
         def log_message(self, *_):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Gone) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Chat) as server:
         threading.Thread(target=server.serve_forever).start()
         url = tmp_path / "url"
         url.write_text(f"http://127.0.0.1:{server.server_port}/")
-        mail, slack = send(alertmanager(f"slack: {{url_file: {url}, channel: '#gpu'}}", scale=1))
+        yield url
         server.shutdown()
+
+
+def test_every_kind_of_receiver_is_followed(alertmanager, suite, tmp_path):
+    """Mail, Slack, and with an Alertmanager that has them Teams and the webhook: each accepts, each with its name."""
+    more = {"slack": ", channel: '#gpu'"} | ({} if suite.name == "bookworm" else {"teams": "", "webhook": ""})
+    with chat(tmp_path, 200, b"ok") as url:
+        notify = "\n".join(f"{name}: {{url_file: {url}{rest}}}" for name, rest in more.items())
+        deliveries = send(alertmanager(notify, scale=1))
+
+    told = {"slack": "Slack #gpu", "msteamsv2": "Microsoft Teams", "webhook": f"the address in {url}"}
+    assert [delivery.integration for delivery in deliveries] == ["email", *list(told)[: len(more)]]
+    for delivery in deliveries:
+        assert delivery.accepted, sentence(delivery)
+        assert not delivery.doubt
+        assert delivery.to == told.get(delivery.integration, delivery.to)
+
+
+def test_a_chat_that_refuses_for_good_is_reported_beside_the_mail(alertmanager, tmp_path):
+    """What Alertmanager does not try again is written otherwise in its log; the mail is accepted all the same."""
+    with chat(tmp_path, 404, b"no_service") as url:
+        mail, slack = send(alertmanager(f"slack: {{url_file: {url}, channel: '#gpu'}}", scale=1))
 
     assert mail.accepted
     assert (slack.integration, slack.accepted, slack.to) == ("slack", False, "Slack #gpu")
