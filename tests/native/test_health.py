@@ -339,6 +339,49 @@ def test_reload_reports_a_server_that_refuses(answers: Answers, deployment: Depl
     assert "logs prometheus" in caught.value.hint
 
 
+def test_a_server_that_has_read_no_configuration_yet_says_nothing(
+    answers: Answers, deployment: Deployment
+) -> None:
+    """Prometheus answers with zeros before it has read its first; that is no refusal."""
+    tell(answers, 0, 0)
+
+    assert servers.last_reload(CLIENT, deployment, "prometheus") is None
+
+
+def test_reload_waits_for_a_server_that_starts_anew(
+    answers: Answers, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that becomes another user's, because of a secret, listens a moment later."""
+    ask = servers.last_reload
+
+    def not_yet(*_arguments: object) -> None:
+        monkeypatch.setattr(servers, "last_reload", ask)
+        raise Unreachable("nobody listens there")
+
+    class Replaced(Signalled):
+        def reload(self, say: object) -> None:
+            super().reload(say)
+            monkeypatch.setattr(servers, "last_reload", not_yet)
+
+    tell(answers, 1, 1000.0)
+
+    assert reload.signal_and_wait(Replaced(answers, 1), deployment, str) == ["prometheus", "alertmanager"]
+
+
+def test_reload_names_the_server_that_stays_away(
+    answers: Answers, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the time is over, which of them it was is the first thing to know."""
+    tell(answers, 1, 1000.0)
+    monkeypatch.setattr(reload, "ACCEPT_SECONDS", 0)
+    deployment.addresses["alertmanager"] = "127.0.0.1:1"
+
+    with pytest.raises(UserError) as caught:
+        reload.signal_and_wait(Signalled(answers, 1), deployment, str)
+
+    assert str(caught.value.place) == "alertmanager"
+
+
 def test_waiting_ends_with_the_names_of_what_does_not_come_up(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import click
 from ds01_monitoring.commands.start import tell
 from ds01_monitoring.commands.stop import demo_option
 from ds01_monitoring.errors import UserError
+from ds01_monitoring.http import Client, Unreachable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +54,7 @@ def reload(app: App, demo: bool) -> None:
         except UserError:
             if before.is_dir() and before != current.resolve():
                 link_atomically(current, before.name)
+                stack.control.reload(step.say)  # One of them may have accepted what the other refused.
             raise
         step.result = f"accepted by {' and '.join(names)}"
     changed = [name for name in NEEDS_RESTART if _text(before / name) != _text(current / name)]
@@ -66,28 +68,37 @@ def signal_and_wait(control: Runtime, deployment: Deployment, say: Say) -> list[
     Raises:
         UserError: One refuses, or does not answer within 30 s.
     """
-    from ds01_monitoring.health.servers import HAS_RENDERED_FILES, last_reload  # noqa: PLC0415
-    from ds01_monitoring.http import Client, Unreachable  # noqa: PLC0415
+    from ds01_monitoring.health.servers import HAS_RENDERED_FILES  # noqa: PLC0415
 
     client = Client(deployment.password())
-    try:
-        before = {server: last_reload(client, deployment, server) for server in HAS_RENDERED_FILES}
-        control.reload(say)
-        deadline = time.monotonic() + ACCEPT_SECONDS
-        waiting = list(HAS_RENDERED_FILES)
-        while waiting:
-            for server in list(waiting):
-                now = last_reload(client, deployment, server)
-                if now is not None and now[0] and now != before[server]:
-                    waiting.remove(server)
-                elif now is not None and not now[0] and (before[server] or (True,))[0]:
-                    raise _refused(server)
-            if waiting and time.monotonic() > deadline:
-                raise _refused(waiting[0])
-            time.sleep(PAUSE_SECONDS)
-    except Unreachable as error:
-        raise UserError(f"a server does not answer: {error}", hint="monitoring-manage status") from error
+    before = {server: _ask(client, deployment, server) for server in HAS_RENDERED_FILES}
+    control.reload(say)
+    deadline = time.monotonic() + ACCEPT_SECONDS
+    waiting = list(HAS_RENDERED_FILES)
+    while waiting:
+        late = time.monotonic() > deadline
+        for server in list(waiting):
+            try:
+                now = _ask(client, deployment, server)
+            except UserError:
+                if late:
+                    raise
+                continue  # It may have been started anew, as another user, and not listen yet.
+            if now is not None and now[0] and now != before[server]:
+                waiting.remove(server)
+            elif late or (now is not None and not now[0] and (before[server] or (True,))[0]):
+                raise _refused(server)
+        time.sleep(PAUSE_SECONDS)
     return list(HAS_RENDERED_FILES)
+
+
+def _ask(client: Client, deployment: Deployment, server: str) -> tuple[bool, float] | None:
+    from ds01_monitoring.health.servers import last_reload  # noqa: PLC0415 - the parser need not wait for it.
+
+    try:
+        return last_reload(client, deployment, server)
+    except Unreachable as error:
+        raise UserError(f"does not answer: {error}", place=server, hint="monitoring-manage status") from error
 
 
 def _refused(server: str) -> UserError:

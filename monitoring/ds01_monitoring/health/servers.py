@@ -85,6 +85,8 @@ def configuration(deployment: Deployment, client: Client) -> Iterator[Check]:
 def last_reload(client: Client, deployment: Deployment, server: str) -> tuple[bool, float] | None:
     """Whether a server accepted its last configuration, and the Unix time of the last one that it accepted.
 
+    None as long as it says neither: one that starts may answer with zeros before it has read any.
+
     Raises:
         Unreachable: It does not answer.
     """
@@ -97,7 +99,7 @@ def last_reload(client: Client, deployment: Deployment, server: str) -> tuple[bo
         for name, _labels, value in client.get(deployment.addresses[server], "/metrics").samples()
         if name in names
     }
-    return (values[names[0]] == 1, values[names[1]]) if len(values) == len(names) else None
+    return (values[names[0]] == 1, values[names[1]]) if values.get(names[1]) else None
 
 
 def collectors(deployment: Deployment, client: Client) -> Iterator[Check]:
