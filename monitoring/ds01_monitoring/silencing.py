@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MAINTENANCE = "maintenance: "
 """How the comment of a silence begins that `maintenance start` made."""
 
+HEARD_ALWAYS = ("DS01Watchdog", "DS01TestAlert")
+"""What no silence of a whole host is about: outside, the heartbeat's end is an alarm, and a test is asked for."""
+
 
 @dataclass(frozen=True)
 class Silence:
@@ -47,21 +50,28 @@ def make(
     *,
     seconds: int,
     reason: str,
-    spare: Mapping[str, str] | None = None,
 ) -> tuple[str, Silence | None]:
-    """Silence what carries all of `labels` and none of `spare` for `seconds`.
+    """Silence what carries all of `labels` for `seconds`; of a whole host all but HEARD_ALWAYS.
 
     Returns:
         The silence's id, and the silence of the very same that it takes the place of.
     """
     now = dt.datetime.now(dt.timezone.utc)
-    matchers = [
-        {"name": name, "value": value, "isRegex": False, "isEqual": equal}
-        for wanted, equal in ((labels, True), (spare or {}, False))
-        for name, value in wanted.items()
+    matchers: list[dict[str, object]] = [
+        {"name": name, "value": value, "isRegex": False, "isEqual": True} for name, value in labels.items()
     ]
+    if _whole_host(labels):
+        spared = "|".join(HEARD_ALWAYS)
+        matchers.append({"name": "alertname", "value": spared, "isRegex": True, "isEqual": False})
     same = {_matcher(matcher) for matcher in matchers}
-    earlier = next((one for one in in_force(alertmanager) if set(one.matchers) == same), None)
+    earlier = next(
+        (
+            one
+            for one in in_force(alertmanager)
+            if set(one.matchers) == same and _maintains(one.comment) == _maintains(reason)
+        ),
+        None,
+    )
     identifier = alertmanager.add_silence(
         {
             **({"id": earlier.identifier} if earlier else {}),
@@ -98,8 +108,21 @@ def end(alertmanager: Alertmanager, prefix: str) -> Silence:
 
 
 def hit(alerts: Iterable[Mapping[str, Any]], labels: Mapping[str, str]) -> int:
-    """How many of the alerts carry all of `labels`."""
-    return sum(all(alert["labels"].get(name) == value for name, value in labels.items()) for alert in alerts)
+    """How many of the alerts a silence of `labels` hides."""
+    spared = HEARD_ALWAYS if _whole_host(labels) else ()
+    return sum(
+        all(alert["labels"].get(name) == value for name, value in labels.items())
+        and alert["labels"]["alertname"] not in spared
+        for alert in alerts
+    )
+
+
+def _whole_host(labels: Mapping[str, str]) -> bool:
+    return set(labels) == {"host"}
+
+
+def _maintains(comment: str) -> bool:
+    return comment.startswith(MAINTENANCE)
 
 
 def _read(entry: Mapping[str, Any]) -> Silence:

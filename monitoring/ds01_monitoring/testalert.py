@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from ds01_monitoring import nflog
+from ds01_monitoring import nflog, silencing
 from ds01_monitoring.errors import UserError
 from ds01_monitoring.refusals import refusals
 
@@ -91,11 +91,7 @@ def send(
         receiver = _receiver(alertmanager, mark, begun + timeout)
         waiting = destinations(alertmanager.configuration(), receiver, user)
         if not waiting:
-            raise UserError(
-                f"nobody hears it: receiver {receiver} has no address",
-                place="notify",
-                hint="set notify.mail (or slack, teams, webhook) in monitoring.yaml, then monitoring-manage reload",
-            )
+            raise _nobody(user)
         trial = _Trial(alertmanager, read_log, notes, mark, receiver, since, before, begun, timeout)
         deliveries = trial.follow(waiting)
         version = alertmanager.version()
@@ -194,10 +190,27 @@ def _alert(labels: Mapping[str, str], lasts: dt.timedelta) -> dict[str, object]:
     }
 
 
+def _nobody(user: str) -> UserError:
+    """Why there is nobody to follow it to."""
+    if user:
+        problem = f"{user} gets no mail: notify.users is off, or has {user} among its exceptions"
+        return UserError(
+            problem, place="notify.users", hint="monitoring-manage reload puts a change in force"
+        )
+    hint = "set notify.mail (or slack, teams, webhook) in monitoring.yaml, then monitoring-manage reload"
+    return UserError("nobody hears it: no receiver is set", place="notify", hint=hint)
+
+
 def _receiver(alertmanager: Alertmanager, mark: str, deadline: float) -> str:
-    """The receiver that Alertmanager routes the alert to."""
+    """The receiver that Alertmanager routes the alert to.
+
+    Raises:
+        UserError: It does not show the alert, or a silence holds it back.
+    """
     while True:
         for alert in alertmanager.alerts(test=mark):
+            for identifier in alert["status"]["silencedBy"]:
+                raise _held_back(alertmanager, identifier)
             return str(alert["receivers"][0]["name"])
         if time.monotonic() > deadline:
             raise UserError(
@@ -206,6 +219,15 @@ def _receiver(alertmanager: Alertmanager, mark: str, deadline: float) -> str:
                 hint="monitoring-manage logs alertmanager",
             )
         time.sleep(0.2)
+
+
+def _held_back(alertmanager: Alertmanager, silence: str) -> UserError:
+    reasons = [one.comment for one in silencing.in_force(alertmanager) if one.identifier == silence]
+    return UserError(
+        f"a silence holds the test back: {''.join(reasons)}",
+        place=silence[:8],
+        hint=f"monitoring-manage unsilence {silence[:8]}, or try again when it is over",
+    )
 
 
 def _accepted(alertmanager: Alertmanager) -> dict[str, float]:

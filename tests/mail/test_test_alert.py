@@ -12,7 +12,7 @@ import trustme
 from click.testing import CliRunner
 from tests.mail.conftest import free_port, wait_for
 
-from ds01_monitoring import testalert
+from ds01_monitoring import silencing, testalert
 from ds01_monitoring.api import Prometheus
 from ds01_monitoring.cli import manage
 from ds01_monitoring.commands.test_alert import sentence
@@ -198,9 +198,39 @@ def test_notes_that_never_come_are_not_waited_for_beyond_the_limit(alertmanager,
 
 
 def test_nobody_to_hear_it_is_an_error(alertmanager):
-    """An excepted user has no receiver, and the message says where to set one."""
-    with pytest.raises(UserError, match="nobody hears it"):
+    """An excepted user, and any user where notify.users is off, gets no mail: neither does the administrator instead."""
+    with pytest.raises(UserError, match="eve gets no mail") as caught:
         send(alertmanager(USERS, scale=1), user="eve")
+
+    assert "exceptions" in str(caught.value)
+
+
+def test_a_users_test_where_users_get_no_mail_is_an_error(alertmanager, mailbox):
+    """Waste mail to users is off by default, and the administrators' mail would prove nothing about it."""
+    with pytest.raises(UserError, match="bob gets no mail"):
+        send(alertmanager(scale=1), user="bob")
+
+    assert not mailbox.mails
+
+
+def test_a_silence_that_holds_it_back_is_named(alertmanager):
+    """The mail server is not to blame, and nobody waits for it."""
+    running = alertmanager(USERS, scale=1)
+    silencing.make(running.api, {"user": "bob"}, seconds=3600, reason="on a conference")
+    with pytest.raises(UserError, match="on a conference") as caught:
+        send(running, user="bob")
+
+    assert "monitoring-manage unsilence" in caught.value.hint
+
+
+def test_maintenance_does_not_hold_it_back(alertmanager, mailbox):
+    """Who asks for a test wants one, whatever else is not to be heard of the host."""
+    running = alertmanager(scale=1)
+    silencing.make(running.api, {"host": "gpu01"}, seconds=3600, reason="maintenance: new mail server")
+    (delivery,) = send(running)
+
+    assert delivery.accepted
+    assert mailbox.mails
 
 
 @pytest.fixture
@@ -336,6 +366,31 @@ def test_maintenance_silences_the_host_but_not_the_heartbeat(cli):
     )
     assert "Ended: maintenance: new cards" in cli("maintenance", "end")
     wait_for(lambda: not any(silenced(cli.running).values()), "the host is heard again")
+
+
+def test_a_silence_of_the_host_spares_the_heartbeat_too(cli):
+    """The outside service would raise the alarm; the watchdog is silenced by its own name alone."""
+    cli.running.post("DS01HostDown", severity="critical", notify="page")
+    cli.running.post("DS01Watchdog", severity="none", notify="heartbeat")
+    said = cli("silence", "--host", "gpu01", "--for", "2h", "--reason", "moved")
+    assert "1 alert matches it now" in said
+    wait_for(
+        lambda: silenced(cli.running) == {"DS01HostDown": True, "DS01Watchdog": False}, "the host is silenced"
+    )
+    assert "in place of" not in cli("maintenance", "start", "--for", "1h", "--reason", "new cards")
+    cli("maintenance", "end")
+    assert "moved" in cli("silences")
+    cli("silence", "--alert", "DS01Watchdog", "--for", "2h", "--reason", "the outside service moves")
+    wait_for(lambda: all(silenced(cli.running).values()), "the watchdog is silenced")
+
+
+def test_a_list_that_is_piped_is_not_cut_off(cli):
+    """What is silenced is there whole, however narrow the output."""
+    cli("silence", "--user", "a" * 60, "--for", "2h", "--reason", "b" * 60)
+    listed = cli("silences")
+
+    assert "…" not in listed
+    assert (listed.count("a"), listed.count("b")) >= (60, 60)
 
 
 def test_refusals_are_read_from_both_log_formats():

@@ -82,7 +82,9 @@ def silences(app: App) -> None:
     from rich.text import Text  # noqa: PLC0415
 
     now = dt.datetime.now(dt.timezone.utc)
-    table = Table("id", "what", "ends in", "by", "why", box=None, pad_edge=False)
+    table = Table("id", box=None, pad_edge=False)
+    for heading in ("what", "ends in", "by", "why"):
+        table.add_column(heading, overflow="fold")
     for entry in found:
         left = str(entry.left(now)).removesuffix(":00")
         # Text, because a reason is a foreign string and rich would read its markup.
@@ -169,11 +171,7 @@ def maintenance_start(app: App, seconds: int, reason: str) -> None:
     found = deployment.one(app.state, demo=False)
     server, host = api.alertmanager(found), found.host
     identifier, earlier = silencing.make(
-        server,
-        {"host": host},
-        seconds=seconds,
-        reason=silencing.MAINTENANCE + reason,
-        spare={"alertname": "DS01Watchdog"},
+        server, {"host": host}, seconds=seconds, reason=silencing.MAINTENANCE + reason
     )
     click.echo(
         f"Maintenance of {host} until {_until(seconds)} (id {identifier[:8]}){_instead(earlier)}: nobody is told."
