@@ -30,7 +30,7 @@ class Mail:
         host: Where the GPU is.
         user: Who would have got it.
         at: When, Unix time.
-        back: Whether the user's GPUs were at work again within BACK_WITHIN.
+        back: Whether one of the slots that it is about was at work again within BACK_WITHIN.
     """
 
     host: str
@@ -52,7 +52,7 @@ def replay(
     )
     busy = _by_user(
         prometheus.query_range(
-            f"max by (host, user) (max_over_time(ds01:allocation_utilization:ratio[{STEP}s])) >= {below}",
+            f"max by (host, user, gpu_slot) (max_over_time(ds01:allocation_utilization:ratio[{STEP}s])) >= {below}",
             start=start,
             end=end,
             step=STEP,
@@ -61,9 +61,9 @@ def replay(
     )
     excepted = {entry.user for entry in settings.notify.users.exceptions}
     mails: list[Mail] = []
-    for (host, user), times in sorted(idle.items()):
+    for (host, user), looks in sorted(idle.items()):
         if user not in excepted:
-            mails += _send(host, user, times, busy.get((host, user), []), settings)
+            mails += _send(host, user, looks, busy.get((host, user), {}), settings)
     return mails
 
 
@@ -76,28 +76,36 @@ def recorded_since(prometheus: Prometheus, *, now: float, since: int) -> float |
 
 
 def _idle(settings: Settings, below: float, window: str) -> str:
-    """PromQL: users for whom a slot they hold was idle for the whole window."""
+    """PromQL: what users hold, and have held idle for the whole window."""
     series = "ds01:allocation_utilization:ratio"
     wanted = settings.alerts.gpu_waste.coverage * duration_seconds(window) / 60
     return (
-        f"count by (host, user) ((quantile_over_time(0.95, {series}[{window}]) < {below})"
-        f" and (count_over_time({series}[{window}:1m]) >= {wanted:g}))"
+        f"max by (host, user, gpu_slot) ((quantile_over_time(0.95, {series}[{window}]) < {below})"
+        f" and (count_over_time({series}[{window}:1m]) >= {wanted:g}) and {series})"
     )
 
 
-def _by_user(matrix: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], list[float]]:
-    return {
-        (row["metric"].get("host", ""), row["metric"].get("user", "")): [float(at) for at, _ in row["values"]]
-        for row in matrix
-    }
+Looks = dict[float, set[str]]
+"""Slots by time, Unix seconds, in its order."""
 
 
-def _send(host: str, user: str, idle: list[float], busy: list[float], settings: Settings) -> list[Mail]:
+def _by_user(matrix: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], Looks]:
+    found: dict[tuple[str, str], Looks] = {}
+    for row in matrix:
+        labels = row["metric"]
+        looks = found.setdefault((labels.get("host", ""), labels.get("user", "")), {})
+        for at, _ in row["values"]:
+            looks.setdefault(float(at), set()).add(labels["gpu_slot"])
+    return {who: dict(sorted(looks.items())) for who, looks in found.items()}
+
+
+def _send(host: str, user: str, idle: Looks, busy: Looks, settings: Settings) -> list[Mail]:
     pause = duration_seconds(settings.notify.users.at_most_every)
     mails: list[Mail] = []
-    for at in idle:
+    for at, slots in idle.items():
         moment = dt.datetime.fromtimestamp(at, dt.timezone.utc)
         if (mails and at < mails[-1].at + pause) or is_quiet(settings.notify.quiet_hours, moment):
             continue
-        mails.append(Mail(host, user, at, any(at < time <= at + BACK_WITHIN for time in busy)))
+        back = any(slots & working for time, working in busy.items() if at < time <= at + BACK_WITHIN)
+        mails.append(Mail(host, user, at, back))
     return mails

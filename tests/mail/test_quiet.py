@@ -63,7 +63,7 @@ def test_alertmanager_gets_the_same_as_intervals():
 
 
 class Recorded:
-    """A Prometheus that knows when users were idle and when at work."""
+    """A Prometheus that knows when users were idle and when at work, on slot 0 or on `user/slot`."""
 
     def __init__(self, idle: dict[str, list[float]], busy: dict[str, list[float]]) -> None:
         self.idle, self.busy = idle, busy
@@ -72,8 +72,11 @@ class Recorded:
         """The matrix of whichever was asked for."""
         series = self.idle if "quantile_over_time" in expression else self.busy
         return [
-            {"metric": {"host": "gpu01", "user": user}, "values": [[at, "1"] for at in times]}
-            for user, times in series.items()
+            {
+                "metric": {"host": "gpu01", "user": who.split("/")[0], "gpu_slot": f"{who}/0".split("/")[1]},
+                "values": [[at, "1"] for at in times],
+            }
+            for who, times in series.items()
         ]
 
 
@@ -96,6 +99,19 @@ def test_the_backtest_counts_one_mail_a_day_outside_quiet_hours(capsys):
     show(mails, since=7 * 86400, below=0.05, window=7200)
     said = capsys.readouterr().out
     assert "2 mails to 2 users; 1 went back to work within 30 min" in said
+
+
+def test_the_backtest_looks_at_the_slots_that_the_mail_would_have_been_about():
+    """Who works on one GPU and lets another lie idle has not gone back to work on that one."""
+    at = 100 * 86400.0
+    working = [at + step * STEP for step in range(-10, 10)]
+    recorded = Recorded(
+        {"ann/1": [at], "bob/1": [at], "bob/2": [at]},
+        {"ann/0": working, "bob/0": working, "bob/2": [at + STEP]},
+    )
+    mails = replay(recorded, parse_settings(""), now=at, since=86400, below=0.05, window="2h")
+
+    assert [(mail.user, mail.back) for mail in mails] == [("ann", False), ("bob", True)]
 
 
 def test_the_backtest_knows_how_far_its_record_goes():
