@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from ds01_monitoring.errors import UserError
 
 if TYPE_CHECKING:
     from ds01_monitoring.config.notify import Digest, QuietHours
@@ -13,8 +15,20 @@ WEEK = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sun
 
 
 def is_quiet(quiet: QuietHours, moment: dt.datetime) -> bool:
-    """Whether users get no mail at this (aware) moment."""
-    local = moment.astimezone(ZoneInfo(quiet.time_zone))
+    """Whether users get no mail at this (aware) moment.
+
+    Raises:
+        UserError: There is no such time zone.
+    """
+    try:
+        zone = ZoneInfo(quiet.time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise UserError(
+            f"there is no time zone {quiet.time_zone!r}",
+            place="notify.quiet_hours.time_zone",
+            hint="use a name like Europe/Berlin, or UTC",
+        ) from error
+    local = moment.astimezone(zone)
     if WEEK[local.weekday()] in quiet.days:
         return True
     if any(holiday.first <= local.date() <= holiday.last for holiday in quiet.holidays):

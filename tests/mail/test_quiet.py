@@ -135,6 +135,15 @@ def test_the_backtest_writes_times_for_people(since, window, said, capsys):
     assert said in capsys.readouterr().out
 
 
+def test_a_backtest_with_a_time_zone_that_does_not_exist_says_so():
+    """It comes before the check of what is to be put in force, and from a file that nobody has checked yet."""
+    settings = parse_settings(QUIET.replace("Europe/Berlin", "Europe/Berln"))
+    recorded = Recorded({"ann": [86400.0]}, {})
+
+    with pytest.raises(UserError, match="there is no time zone 'Europe/Berln'"):
+        replay(recorded, settings, now=86400, since=86400, below=0.05, window="2h")
+
+
 def test_a_backtest_of_more_than_is_recorded_is_refused():
     """Three hours of record say nothing of GPUs that are idle for a day: that is no `0 mails`."""
     now = dt.datetime.now(dt.timezone.utc).timestamp()
