@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 TOOLS = driver.promtools()
+HOLES = ("  ", '=" ', ' ", ', "()", "( ", " )", " of , ")
+"""What a text has where a label or a sentence is missing."""
 needs_promtool = pytest.mark.skipif(not TOOLS, reason="no promtool: `make tools` fetches it")
 
 
@@ -127,8 +129,9 @@ def test_annotations_expand(case: Path, tmp_path: Path) -> None:
     driver.write(driver.render(), tmp_path, annotations=True)
     (outcome,) = driver.run_cases([case], tmp_path, dict([next(iter(TOOLS.items()))]))
     texts = re.findall(r"Annotations:\{(.*)\}", outcome.output)
-    for wrong in ("error expanding template", "%!", "<no value>", "NaN"):
+    for wrong in ("error expanding template", "%!", "<no value>", "NaN", "100.8%", *HOLES):
         assert not [text for text in texts if wrong in text]
+    assert not re.search(r"not been able [^\"]*\(up = 1\)", outcome.output)
 
 
 @needs_promtool
@@ -170,8 +173,8 @@ def test_waste_says_whether_memory_is_parked(tmp_path: Path) -> None:
 
 @needs_promtool
 @pytest.mark.tools
-def test_texts_have_no_hole_where_the_user_is_unknown(tmp_path: Path) -> None:
-    """No source may know whose a container is; the texts then say so instead of nothing."""
+def test_texts_have_no_hole_where_a_label_is_missing(tmp_path: Path) -> None:
+    """No source may know whose a container is, or which card an error was of; the texts then say so instead of nothing."""
     driver.write(driver.render(), tmp_path, annotations=True)
     series = {
         'ds01_gpu_slot_info{host="h",gpu_slot="0",gpu="0",UUID="GPU-a"}': 1,
@@ -180,14 +183,52 @@ def test_texts_have_no_hole_where_the_user_is_unknown(tmp_path: Path) -> None:
         'ds01_container_memory_limit_bytes{host="h",container="a",interface="docker"}': 100,
         'ds01:allocator_active:bool{host="h"}': 1,
         'ds01_unmanaged_gpu_container{host="h",container="c",running="true"}': 1,
+        'ds01_gpu_xid_errors_total{host="h",xid="79"}': 1,
+        'ds01_gpu_xid_errors_total{host="h",xid="94"}': 1,
     }
-    alerts = ("DS01GPUWaste", "DS01ContainerHighMemory", "DS01UnmanagedGPUContainer")
+    alerts = (
+        *("DS01GPUWaste", "DS01ContainerHighMemory", "DS01UnmanagedGPUContainer"),
+        *("DS01XidCritical", "DS01XidWarning"),
+    )
     test = {
         "interval": "15s",
         "input_series": [{"series": name, "values": f"{value}x200"} for name, value in series.items()],
         "alert_rule_test": [{"eval_time": "40m", "alertname": alert, "exp_alerts": []} for alert in alerts],
     }
     case = tmp_path / "nobody.yml"
+    files = ["normalise.yml", "allocation.yml", "waste.yml", "gpu.yml"]
+    case.write_text(
+        yaml.safe_dump({"rule_files": files, "evaluation_interval": "15s", "tests": [test]}), encoding="utf-8"
+    )
+    (outcome,) = driver.run_cases([case], tmp_path, dict([next(iter(TOOLS.items()))]))
+    texts = re.findall(r"Annotations:\{(.*)\}", outcome.output)
+    assert len(texts) == len(alerts)
+    for hole in (*HOLES, "--user", "-i `"):
+        assert not [text for text in texts if hole in text]
+
+
+@needs_promtool
+@pytest.mark.tools
+def test_a_name_that_is_none_stands_in_no_command(tmp_path: Path) -> None:
+    """Whoever starts a container writes the name, and root pastes the command; a plain one makes a command that works."""
+    driver.write(driver.render(), tmp_path, annotations=True)
+    names = {"0": "ann.b", "1": "$(reboot)", "2": "ann --for 1y", "3": "-x"}
+    inputs = [
+        (f'ds01_gpu_slot_info{{host="h",gpu_slot="{slot}",gpu="{slot}",UUID="GPU-{slot}"}}', "1x200")
+        for slot in names
+    ] + [
+        (
+            f'ds01:allocation_utilization:ratio{{host="h",gpu_slot="{slot}",container="c",user="{user}"}}',
+            "0x200",
+        )
+        for slot, user in names.items()
+    ]
+    test = {
+        "interval": "15s",
+        "input_series": [{"series": name, "values": values} for name, values in inputs],
+        "alert_rule_test": [{"eval_time": "40m", "alertname": "DS01GPUWaste", "exp_alerts": []}],
+    }
+    case = tmp_path / "names.yml"
     case.write_text(
         yaml.safe_dump(
             {"rule_files": ["allocation.yml", "waste.yml"], "evaluation_interval": "15s", "tests": [test]}
@@ -195,9 +236,9 @@ def test_texts_have_no_hole_where_the_user_is_unknown(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     (outcome,) = driver.run_cases([case], tmp_path, dict([next(iter(TOOLS.items()))]))
-    texts = re.findall(r"Annotations:\{(.*)\}", outcome.output)
-    assert len(texts) == len(alerts)
-    assert not [text for text in texts if re.search(r'=" |\S  \S|--user `| \)', text)]
+    assert re.findall(r"`(monitoring-manage silence [^`]*)`", outcome.output) == [
+        "monitoring-manage silence --user ann.b --for 2d --reason …"
+    ]
 
 
 @needs_promtool
