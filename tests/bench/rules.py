@@ -26,6 +26,8 @@ from tests.bench.past import message
 from tests.rules import driver
 from tests.rules.proofs import seconds
 
+from ds01_monitoring.context import PROMETHEUS_GOGC
+
 LIMIT_SECONDS = 2.0
 EVALUATIONS = 5
 """How many of each group are measured, after one with cold caches."""
@@ -87,7 +89,8 @@ def _prometheus(folder: Path, promtool: Path) -> Iterator[str]:
         f"--web.listen-address={address}",
         "--web.enable-remote-write-receiver",
     ]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    environment = {**os.environ, "GOGC": str(PROMETHEUS_GOGC)}
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _await_ready(f"http://{address}/-/ready")
         _fill_memory(fleet, now, f"http://{address}/api/v1/write")

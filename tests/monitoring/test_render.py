@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ import yaml
 
 from ds01_monitoring import paths
 from ds01_monitoring.config.load import parse_settings
-from ds01_monitoring.context import dcgm_versions
+from ds01_monitoring.context import PROMETHEUS_GOGC, dcgm_versions
 from ds01_monitoring.deploy import Refused, deploy
 from ds01_monitoring.errors import ConfigError
 from ds01_monitoring.render import render
@@ -277,6 +278,18 @@ def test_inside_compose_the_host_is_the_bridges_gateway(settings, state):
 
     assert scrape_jobs(tree)["ds01-exporter"]["static_configs"][0]["targets"] == ["172.30.101.1:9101"]
     assert 'DS01_EXPORTER_BIND="127.0.0.1,172.30.101.1"' in (tree.path / "exporter.env").read_text()
+
+
+def test_prometheus_is_given_room_for_garbage_in_both_runtimes(settings, state):
+    """Go's collector takes its share of every evaluation of the rules; the benchmark runs with the same."""
+    compose = render(settings, state, runtime="compose", hardware="none")
+    services = yaml.safe_load((compose.path / "docker-compose.yaml").read_text())["services"]
+    native = render(settings, state, runtime="native", hardware="none")
+    programs = configparser.RawConfigParser()
+    programs.read(native.path / "supervisord.conf")
+
+    assert services["prometheus"]["environment"] == {"GOGC": str(PROMETHEUS_GOGC)}
+    assert programs["program:prometheus"]["environment"] == f'GOGC="{PROMETHEUS_GOGC}"'
 
 
 def test_the_counters_file_fits_the_image(settings, state):
