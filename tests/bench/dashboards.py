@@ -106,7 +106,7 @@ def series() -> Iterator[tuple[str, int, list[str]]]:
     yield "ds01:user_energy:joules10m", 600, users
     for name in ("held", "total", "free"):
         yield f"ds01:slots_{name}:gpus", 60, profile
-    yield "ds01:slot_utilization:avg1h", 120, sliced
+    yield "ds01:slot_utilization:avg10m", 600, sliced
     yield "ds01:slot_memory_used:each1m", 60, [label.partition(",gpu=")[0] for label in sliced]
     yield (
         "ds01:slot_use:ratio",
