@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DAY = 86400
 TIMEOUT = 60.0
 LOOKS = 1000
-"""How many moments of the time span are asked whether anything was recorded then."""
+"""How many moments of the time span are asked whether anything was recorded then, at most."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Report:
         days: Hours used and wasted by day (UTC).
         recorded_from: When the record begins, where that is later than `start`; None where it is not, or not known.
         others: Who held something, where the one user asked for held nothing.
+        recorded: Whether anything was recorded in this time.
     """
 
     start: dt.datetime
@@ -67,6 +68,7 @@ class Report:
     days: dict[dt.date, tuple[float, float]]
     recorded_from: dt.datetime | None = None
     others: tuple[str, ...] = ()
+    recorded: bool = True
 
 
 def read(server: Prometheus, *, now: float, since: int, user: str | None = None) -> Report:
@@ -78,14 +80,16 @@ def read(server: Prometheus, *, now: float, since: int, user: str | None = None)
     span = _Span(server, now, since, "" if user is None else f", user={quoted(user)}")
     users = span.lines("user", ("user",))
     slots = span.lines("allocation", ("host", "gpu_slot")) if user is None else []
+    first = span.first_recorded()
     return Report(
         start=_moment(now - since),
         end=_moment(now),
         users=sorted(users, key=lambda line: (-(line.wasted_hours or 0), line.name)),
         slots=sorted(slots, key=lambda line: _natural(line.name)),
         days=span.days(),
-        recorded_from=span.recorded_from(),
+        recorded_from=_moment(first) if first and first - (now - since) > span.step else None,
         others=() if users or user is None else _Span(server, now, since, "").holders(),
+        recorded=first is not None,
     )
 
 
@@ -137,14 +141,18 @@ class _Span:
         """Everybody who held something, by name."""
         return tuple(sorted(self._sums("ds01:user_held:gpus", ("user",), 1)))
 
-    def recorded_from(self) -> dt.datetime | None:
-        """When slots were recorded first, to a thousandth of the time span; None where it was from its beginning on."""
-        step = max(60, self.since // LOOKS)
-        start = self.now - self.since
+    @property
+    def step(self) -> int:
+        """How far the moments lie apart that are asked whether anything was recorded then."""
+        return max(60, self.since // LOOKS)
+
+    def first_recorded(self) -> float | None:
+        """The first such moment at which slots were recorded; None where they never were."""
+        # The last one is now, so that a record that has just begun is found.
+        start = self.now - self.since // self.step * self.step
         series = "group(ds01:slots_total:count)"
-        found = self.server.query_range(series, start=start, end=self.now, step=step, timeout=TIMEOUT)
-        first = min((float(one["values"][0][0]) for one in found), default=start)
-        return _moment(first) if first - start > step else None
+        found = self.server.query_range(series, start=start, end=self.now, step=self.step, timeout=TIMEOUT)
+        return min((float(one["values"][0][0]) for one in found), default=None)
 
     def _sums(self, series: str, by: tuple[str, ...], factor: float) -> dict[str, float]:
         query = f"sum by ({', '.join(by)}) (sum_over_time({self._selector(series)}[{self.since}s]))"

@@ -108,6 +108,8 @@ def record(report: Report) -> str:
 
 def nobody(report: Report) -> str:
     """What is said where there is no user to report."""
+    if not report.recorded:
+        return "Nothing was recorded in this time. monitoring-status tells whether everything runs."
     if not report.others:
         return "Nobody held a GPU in this time."
     names = ", ".join(name or "(no name)" for name in report.others[:CHARTED])

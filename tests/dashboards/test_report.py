@@ -86,6 +86,22 @@ def test_a_record_that_does_not_reach_back_is_said(since, begins):
         assert json.loads(efficiency_formats.as_json(found))["recorded_from"]
 
 
+def test_a_record_that_has_just_begun_is_seen():
+    """In the first minutes of a server the figures of a week are said to be those of minutes."""
+    found = efficiency.read(Answers(since=NOW.timestamp() - 50), now=NOW.timestamp(), since=7 * 86400)
+
+    assert efficiency_formats.record(found).startswith("The record begins on 2026-03-04 at 1")
+
+
+@pytest.mark.parametrize(("since", "said"), [(0, "Nobody held a GPU"), (1e12, "Nothing was recorded")])
+def test_nothing_recorded_is_not_nobody(since, said):
+    """That nobody held a GPU is said only where somebody looked."""
+    found = efficiency.read(Answers(since=since), now=NOW.timestamp(), since=86400)
+
+    assert efficiency_formats.nobody(found).startswith(said)
+    assert said in efficiency_formats.as_html(found, site="Lab")
+
+
 def test_a_user_who_held_nothing_is_told_from_a_misspelt_one():
     """The names of those who held something stand beside."""
 

@@ -31,7 +31,7 @@ def report(app: App, since: int, user: str | None, form: str) -> None:
     """Print GPU-hours held, used and wasted by users and slots, from the recorded series."""
     server = api.prometheus(deployment.one(app.state, demo=False))
     found = efficiency.read(server, now=time.time(), since=since, user=user)
-    if form != "table" and found.others:
+    if form != "table" and not found.users:
         click.echo(efficiency_formats.nobody(found), err=True)
     if form == "json":
         click.echo(efficiency_formats.as_json(found), nl=False)
