@@ -58,7 +58,7 @@ def test_nobody_hears_what_is_for_the_dashboard(alertmanager, mailbox):
     running = alertmanager(scale=300)
     running.post("DS01CapacityLow", severity="info", notify="dashboard")
     running.post("DS01Watchdog", severity="none", notify="heartbeat")
-    running.post("DS01UserWaste", severity="warning", notify="user", user="ann")
+    running.post("DS01UserWaste", severity="none", notify="user", user="ann")
     running.post("DS01Last", severity="critical", notify="page")
     wait_for(lambda: mailbox.mails, "the last alert's mail")
 
@@ -92,7 +92,7 @@ def test_the_users_mail_reaches_that_user_only(alertmanager, mailbox):
     """A plain name gets mail at the domain, a listed one at its address, an excepted one none."""
     running = alertmanager(USERS, scale=300)
     for user in ("bob", "ann", "eve"):
-        running.post("DS01UserWaste", severity="warning", notify="user", topic="waste", user=user)
+        running.post("DS01UserWaste", severity="none", notify="user", topic="waste", user=user)
         running.post(
             "DS01MIGWaste", severity="warning", notify="mail", topic="waste", user=user, gpu_slot="1.0"
         )
@@ -114,7 +114,7 @@ def test_a_claimed_name_is_mailed_to_nobody(alertmanager, mailbox):
     """A user label that is no plain name reaches the administrators, with the reason."""
     running = alertmanager(USERS, scale=300)
     for user in ("x@evil.example,ann", "UNI\\ann", "a b", ""):
-        running.post("DS01UserWaste", severity="warning", notify="user", topic="waste", user=user)
+        running.post("DS01UserWaste", severity="none", notify="user", topic="waste", user=user)
     wait_for(lambda: len(mailbox.mails) >= 4, "four mails to the administrators")
 
     assert {("admin@example.org",)} == {tuple(mail.to) for mail in mailbox.mails}
@@ -127,10 +127,11 @@ def test_a_claimed_name_is_mailed_to_nobody(alertmanager, mailbox):
 def test_a_dry_run_tells_the_administrators(alertmanager, mailbox):
     """With dry_run the mail goes to the administrators, marked."""
     running = alertmanager(USERS + "  dry_run: true\n", scale=300)
-    running.post("DS01UserWaste", severity="warning", notify="user", topic="waste", user="bob")
+    running.post("DS01UserWaste", severity="none", notify="user", topic="waste", user="bob")
     wait_for(lambda: mailbox.mails, "the mail")
 
     assert mailbox.mails[0].to == ["admin@example.org"]
+    assert mailbox.mails[0].subject == "LAB idle GPU: DS01UserWaste"
     assert 'user "bob" would have got the following' in mailbox.mails[0].part("plain")
 
 
@@ -149,7 +150,7 @@ def test_one_mail_a_day_however_often_it_flaps(alertmanager, mailbox):
             f"inhibited: {over}",
         )
 
-    running.post("DS01UserWaste", severity="warning", notify="user", topic="waste", user="bob")
+    running.post("DS01UserWaste", severity="none", notify="user", topic="waste", user="bob")
     wait_for(lambda: mailbox.mails, "the first mail")
     for _ in range(10):
         hidden(over=True)
