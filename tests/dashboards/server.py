@@ -35,7 +35,11 @@ READ_TWICE = (
 """True when the servers themselves were read often enough for a rate."""
 
 WASTER = {"user": "dmitri", "container": "jupyter-dmitri", "gpu_slot": "2.1", "gpu": "2"}
-"""A firing alert of the demo as the server would have written it; no test waits for its half hour."""
+FIRING = (
+    {"host": "demo", "alertname": "DS01MIGWaste", "severity": "warning", "notify": "mail", **WASTER},
+    {"host": "demo", "alertname": "DS01UserWaste", "severity": "none", "notify": "user", "user": WASTER["user"]},
+)  # fmt: skip
+"""Firing alerts of the demo as the server would have written them; no test waits for their half hour."""
 
 
 @dataclass
@@ -118,17 +122,18 @@ def past(folder: Path, tools: Path, addresses: dict[str, str], profile: str, *, 
 def fill(
     folder: Path, tools: Path, addresses: dict[str, str], rules: list[str], profile: str, now: int
 ) -> None:
-    """Put the past into the data directory: scraped and recorded series, and one alert."""
+    """Put the past into the data directory: scraped and recorded series, and two alerts."""
     own = [f"--target={job}={address}" for job, address in addresses.items()]
     command = [sys.executable, "-m", "ds01_demo", "backfill", "--data-dir", str(folder / "tsdb"), *own]
     command += ["--hours", str(HOURS), "--step", str(STEP), "--end", str(now), "--profile", profile]
     command += ["--promtool", str(tools / "promtool"), "--prometheus", str(tools / "prometheus")]
     subprocess.run([*command, "--rules", *rules], check=True)
-    labels = {"host": "demo", "alertname": "DS01MIGWaste", "severity": "warning", **WASTER}
     text = "".join(
         f"# TYPE {name} unknown\n"
         + "".join(
-            f"{name}{{{written(labels | more)}}} {value} {moment}\n" for moment in range(now - 600, now, STEP)
+            f"{name}{{{written(labels | more)}}} {value} {moment}\n"
+            for labels in FIRING
+            for moment in range(now - 600, now, STEP)
         )
         for name, more, value in (
             ("ALERTS", {"alertstate": "firing"}, 1),

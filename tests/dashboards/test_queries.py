@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.dashboards import server
 
-from ds01_monitoring import efficiency
+from ds01_monitoring import board, efficiency
 from ds01_monitoring.api import Prometheus
 
 if TYPE_CHECKING:
@@ -208,6 +208,25 @@ def test_every_annotation_answers(lively: server.Watched, dashboards: dict[str, 
     for dashboard in dashboards.values():
         expr = filled(dashboard["annotations"]["list"][0]["expr"])
         assert lively.vector(expr), expr
+
+
+def test_what_a_mail_to_users_hangs_on_is_no_alert_to_look_at(
+    lively: server.Watched, dashboards: dict[str, Any]
+) -> None:
+    """DS01UserWaste lasts a day beyond what it tells; the panels and the live view show the alerts about the slots."""
+    assert lively.vector('ALERTS{alertname="DS01UserWaste", alertstate="firing"}')
+    expressions = [each["annotations"]["list"][0]["expr"] for each in dashboards.values()]
+    series = [one for expr in expressions for one in lively.vector(filled(expr))]
+    series += [one for each in dashboards.values() for _, _, found in answers(lively, each) for one in found]
+    mine = next(each for each in dashboards["ds01-user"]["panels"] if each["title"] == "My alerts")
+    (count,) = lively.vector(filled(mine["targets"][0]["expr"]))
+    (slots,) = lively.vector(
+        f'count(ALERTS{{user="{server.WASTER["user"]}", alertstate="firing", gpu_slot!=""}})'
+    )
+
+    assert "DS01UserWaste" not in {one["metric"].get("alertname") for one in series}
+    assert count["value"][1] == slots["value"][1]
+    assert "DS01UserWaste" not in {alert.name for alert in board.alerts(Prometheus("Prometheus", lively.url))}
 
 
 def test_a_server_without_mig(whole: server.Watched, dashboards: dict[str, Any]) -> None:
