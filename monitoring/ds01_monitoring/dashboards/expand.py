@@ -82,7 +82,7 @@ def _layout(rows: Node) -> list[dict[str, Any]]:
         if "title" in keys:
             panels.append(_heading(keys["title"].text("title"), len(panels) + 1, top))
             top += 1
-        height = int(keys["height"].number("height"))
+        height = keys["height"].whole("height")
         left = 0
         nodes = keys["panels"].items("panels")
         for node, width in zip(nodes, _widths(keys["panels"], nodes), strict=True):
@@ -95,10 +95,10 @@ def _layout(rows: Node) -> list[dict[str, Any]]:
 def _widths(row: Node, nodes: list[Node]) -> list[int]:
     """Given widths as they are; the other panels share the rest, the first ones taking what does not divide."""
     given = [node.mapping(what="a panel").get("width") for node in nodes]
-    taken = [int(node.number("width")) if node else 0 for node in given]
+    taken = [node.whole("width") if node else 0 for node in given]
     shared = taken.count(0)
     left = GRID - sum(taken)
-    if left < shared or min(taken, default=0) < 0:
+    if left < shared:
         raise row.error(f"the panels of this row need more than {GRID}", hint="widths are shares of 24")
     each, more = divmod(left, shared) if shared else (0, 0)
     extra = iter([1] * more + [0] * shared)
@@ -126,7 +126,7 @@ def _variables(top: Node, keys: dict[str, Node]) -> dict[str, Node]:
 def _variable(name: str, node: Node) -> dict[str, Any]:
     keys = node.mapping(VARIABLE_KEYS, ("label", "query"), "a variable")
     query = keys["query"].text("query")
-    everything = "all" in keys and keys["all"].value is True
+    everything = "all" in keys and keys["all"].yes("all")
     made: dict[str, Any] = {
         "name": name,
         "type": "query",

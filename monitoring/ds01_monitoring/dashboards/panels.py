@@ -233,6 +233,8 @@ def targets(keys: dict[str, Node], kind: Kind) -> list[dict[str, Any]]:
         if "legend" in keys:
             raise keys["legend"].error("the names in query are the legends", hint="take legend out")
         named = [(legend, node.text("a query")) for legend, node in query.mapping(what="query").items()]
+        if not named:
+            raise query.error("the query asks nothing", hint="write PromQL, or names with PromQL each")
     else:
         legend = keys["legend"].text("legend") if "legend" in keys else ""
         named = [(legend, query.text("query"))]

@@ -86,6 +86,27 @@ class Node:
             raise self.error(f"{what} must be a number, not {self.value!r}")
         return self.value
 
+    def whole(self, what: str = "this") -> int:
+        """A whole number from 1 on.
+
+        Raises:
+            ConfigError: It is something else.
+        """
+        value = self.number(what)
+        if value < 1 or value != int(value):
+            raise self.error(f"{what} must be a whole number from 1 on, not {value}")
+        return int(value)
+
+    def yes(self, what: str = "this") -> bool:
+        """Whether it is true.
+
+        Raises:
+            ConfigError: It is neither true nor false.
+        """
+        if not isinstance(self.value, bool):
+            raise self.error(f"{what} must be true or false, not {self.value!r}")
+        return self.value
+
 
 def read(text: str, name: str) -> Node:
     """The top of a YAML document; `name` stands for the file in messages.
