@@ -100,7 +100,7 @@ _PIE = {
 }  # fmt: skip
 # Two cards of seven slices stand on a page; Grafana before 11 knows no pages.
 _TIMELINE = {
-    "alignValue": "left",
+    "alignValue": "center",
     "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": False},
     "mergeValues": True,
     "perPage": 14,
