@@ -25,7 +25,6 @@ pytestmark = [
 
 RANGE = int(server.HOURS * 3600) - 600
 ALWAYS = {
-    "$host": ".+",
     "$gpu": ".+",
     "$user": server.WASTER["user"],
     "$__range": f"{RANGE}s",
@@ -33,6 +32,12 @@ ALWAYS = {
 }
 EMPTY_WHEN_WELL = {("ds01-overview", "What fires"), ("ds01-user", "My alerts"), ("nvidia-dcgm", "XID errors")}
 """Panels that say in words that all is well; the lively demo has something for each."""
+KNOWN_ANYWAY = {
+    ("ds01-overview", "Firing alerts"),
+    ("ds01-user", "My alerts"),
+    ("ds01-andon", "Oldest alert"),
+}
+"""Panels whose 0 is true also where nothing is watched: that no alert fires."""
 NEED_TELEMETRY = {
     ("ds01-overview", "Utilisation by slot"),
     ("ds01-overview", "Temperature by GPU"),
@@ -77,13 +82,13 @@ def blind(folder: Path) -> Iterator[server.Watched]:
 
 
 def answers(
-    running: server.Watched, dashboard: dict[str, Any]
+    running: server.Watched, dashboard: dict[str, Any], host: str = ".+"
 ) -> Iterator[tuple[dict[str, Any], str, list[Any]]]:
     """Each panel with each of its queries and the series that come back; errors and warnings fail."""
     now = int(time.time())
     for panel in dashboard["panels"]:
         for target in panel.get("targets", []):
-            expr = filled(target["expr"])
+            expr = filled(target["expr"], host)
             if target["instant"]:
                 answer = running.get("query", query=expr, time=now)
             else:
@@ -98,9 +103,9 @@ def answers(
             yield panel, place, answer["data"]["result"]
 
 
-def filled(expr: str) -> str:
+def filled(expr: str, host: str = ".+") -> str:
     """The query with Grafana's variables filled in; none may be left."""
-    for name, value in ALWAYS.items():
+    for name, value in {**ALWAYS, "$host": host}.items():
         expr = expr.replace(name, value)
     assert "$" not in re.sub(r'"\$\d"', "", expr), expr
     return expr
@@ -232,6 +237,27 @@ def test_what_a_mail_to_users_hangs_on_is_no_alert_to_look_at(
 def test_a_server_without_mig(whole: server.Watched, dashboards: dict[str, Any]) -> None:
     """Without MIG the same panels have data, except those that say in words that all is well."""
     assert every_panel(dashboards) - shown(whole, dashboards) - EMPTY_WHEN_WELL == set()
+
+
+def test_a_server_that_nobody_watches_has_no_figures(
+    lively: server.Watched, dashboards: dict[str, Any]
+) -> None:
+    """What is unknown is not 0: only how many alerts fire is known, and a timeline has a row that says what is missing."""
+    found = {
+        (uid, panel["title"]): series
+        for uid, each in dashboards.items()
+        for panel, _, series in answers(lively, each, host="gone")
+        if series
+    }
+    timelines = {
+        (uid, panel["title"])
+        for uid, each in dashboards.items()
+        for panel in each["panels"]
+        if panel["type"] == "state-timeline"
+    }
+
+    assert found.keys() == KNOWN_ANYWAY | timelines
+    assert {value for title in timelines for value in numbers(found[title])} == {-1}
 
 
 def test_a_server_without_telemetry(blind: server.Watched, dashboards: dict[str, Any]) -> None:

@@ -75,6 +75,14 @@ def test_every_panel_explains_itself(any_dashboard):
         assert panel["fieldConfig"]["defaults"]["noValue"], panel["title"]
 
 
+def test_what_is_unknown_is_not_green(any_dashboard):
+    """Where there is no value, a light or number is grey: the colour below the first threshold is that of no value too."""
+    for panel in panels_of(any_dashboard):
+        defaults = panel["fieldConfig"]["defaults"]
+        if panel["type"] in {"stat", "bargauge"} and defaults["color"]["mode"] == "thresholds":
+            assert defaults["thresholds"]["steps"][0]["color"] in {"text", "#6e7681"}, panel["title"]
+
+
 def test_the_dashboards_that_the_document_names(dashboards):
     """Uid and title are those that links and people know; all are in one tag and none can be edited."""
     titles = {

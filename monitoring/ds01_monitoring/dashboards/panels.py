@@ -136,6 +136,7 @@ class Kind:
         step: Shortest step of its queries.
         format: `table`, or `time_series` with a name for each series.
         transformations: What Grafana does to the answers before it draws them.
+        unknown: The colour of no value, while no thresholds are given.
     """
 
     type: str
@@ -146,13 +147,14 @@ class Kind:
     step: str = STEP
     format: str = "time_series"
     transformations: tuple[dict[str, Any], ...] = ()
+    unknown: str = "text"
 
 
 _PLAIN = {"fixedColor": "text", "mode": "fixed"}
 KINDS = {
     "stat": Kind("stat", _STAT, colour=_PLAIN),
     "trend": Kind("stat", {**_STAT, "graphMode": "area"}, instant=False, colour=_PLAIN),
-    "light": Kind("stat", {**_STAT, **_LIGHT}, colour=_PLAIN),
+    "light": Kind("stat", {**_STAT, **_LIGHT}, colour=_PLAIN, unknown="#6e7681"),
     "timeseries": Kind("timeseries", _LINES, _LINE, instant=False),
     "area": Kind(
         "timeseries", _LINES, {**_LINE, "fillOpacity": 60, "stacking": {"group": "A", "mode": "normal"}},
@@ -259,7 +261,7 @@ def _defaults(kind: Kind, keys: dict[str, Node]) -> dict[str, Any]:
     made["thresholds"] = (
         thresholds(keys["thresholds"])
         if "thresholds" in keys
-        else {"mode": "absolute", "steps": [{"color": "green", "value": None}]}
+        else {"mode": "absolute", "steps": [{"color": kind.unknown, "value": None}]}
     )
     if "thresholds" in keys:
         if kind.type == "timeseries":
