@@ -152,6 +152,17 @@ def test_every_column_has_values(lively: server.Watched, dashboards: dict[str, A
             assert series or panel["type"] != "table", place
 
 
+def test_lights_and_timelines_have_their_labels(lively: server.Watched, dashboards: dict[str, Any]) -> None:
+    """Grafana names a light by the one label `row`, and a line of a timeline of words by `row`, too."""
+    wanted = {"rowsToFields": {"row"}, "groupingToMatrix": {"row", "word"}}
+    for dashboard in dashboards.values():
+        for panel, place, series in answers(lively, dashboard):
+            for step in panel.get("transformations", []):
+                labels = wanted.get(step["id"], set())
+                assert all(labels <= one["metric"].keys() for one in series), place
+                assert step["id"] != "rowsToFields" or all(labels == one["metric"].keys() for one in series)
+
+
 def test_power_is_counted_once(lively: server.Watched, dashboards: dict[str, Any]) -> None:
     """The power of a card in MIG mode, which every instance repeats, is in the overview's sum once."""
     (query,) = (

@@ -79,6 +79,20 @@ _WORDS = (
         },
     },
 )  # fmt: skip
+# From rows of time, row and value to one value for each row, in the order of the rows: an answer has none of its own.
+_IN_PLACE = (
+    {"id": "sortBy", "options": {"fields": {}, "sort": [{"field": "row"}]}},
+    {
+        "id": "rowsToFields",
+        "options": {
+            "mappings": [
+                {"fieldName": "Time", "handlerKey": "__ignore"},
+                {"fieldName": "row", "handlerKey": "field.name"},
+                {"fieldName": "Value", "handlerKey": "field.value"},
+            ],
+        },
+    },
+)
 _TABLE = {"cellHeight": "sm", "frameIndex": 0, "showHeader": True}
 _CELLS = {"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False, "minWidth": 100}
 
@@ -115,6 +129,9 @@ KINDS = {
     "stat": Kind("stat", _STAT, colour=_PLAIN),
     "trend": Kind("stat", {**_STAT, "graphMode": "area"}, instant=False, colour=_PLAIN),
     "light": Kind("stat", {**_STAT, **_LIGHT}, colour=_PLAIN, unknown="#6e7681"),
+    "lights": Kind(
+        "stat", {**_STAT, **_LIGHT}, colour=_PLAIN, unknown="#6e7681", format="table", transformations=_IN_PLACE,
+    ),
     "timeseries": Kind("timeseries", _LINES, _LINE, instant=False),
     "area": Kind(
         "timeseries", _LINES, {**_LINE, "fillOpacity": 60, "stacking": {"group": "A", "mode": "normal"}},

@@ -17,7 +17,8 @@ A panel has one key that names its kind and holds its title, and up to twelve ot
 | `width` | of 24; without it the panels of a row share what is left |
 | `raw` | Grafana's own JSON, merged over everything above |
 
-All but `text` need `description`, `query` and `novalue`. `word-timeline` asks for series with the labels `row` and `word`.
+All but `text` need `description`, `query` and `novalue`. `lights` asks for series with the label `row`, `word-timeline` for
+series with the labels `row` and `word`.
 """
 
 from __future__ import annotations
