@@ -161,11 +161,14 @@ class StateStale(Section):
 
 
 class NotificationsFailing(Section):
-    """Share of the requests to a receiver that fail; after `watchdog_after` of it the watchdog falls silent."""
+    """Share of the requests to a receiver that fail; after `watchdog_after` of it the watchdog falls silent.
+
+    `lasting` is longer than `window`: what a server refuses for a moment and takes a minute later is in the window for as long.
+    """
 
     above: Ratio = 0.1
     window: Window = "15m"
-    lasting: Duration = "5m"
+    lasting: Duration = "25m"
     watchdog_after: Window = "30m"
 
 
