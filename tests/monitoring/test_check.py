@@ -182,6 +182,17 @@ def test_an_authority_that_cannot_be_used_is_refused(state, tmp_path, content, p
     assert [problem in line for line in found] == ([True] if problem else [])
 
 
+def test_a_password_that_nobody_logs_in_with_is_a_warning(state, tmp_path):
+    """Without a name Alertmanager sends no password either, and most servers then refuse the mail."""
+    file = tmp_path / "password"
+    file.write_text("correct horse")
+    file.chmod(0o600)
+
+    (found,) = problems(parse_settings(MAIL.replace("FILE", str(file)).replace("username: u, ", "")), state)
+
+    assert found.startswith("warning: notify.mail.username: ")
+
+
 def test_a_secret_that_others_can_read_is_a_warning(state, tmp_path):
     """It works, and sixty people have a shell."""
     file = tmp_path / "password"

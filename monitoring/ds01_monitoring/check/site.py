@@ -40,6 +40,7 @@ def check(tree: RenderedTree, alertmanager: tuple[int, ...], today: dt.date | No
     day = today or dt.datetime.now(tz=dt.timezone.utc).date()
     return [
         *(finding for key, path in secret_files(settings) for finding in _secret(key, path)),
+        *_login(settings.notify),
         *_authority(settings.notify),
         *lacking(settings.notify, alertmanager),
         *_calendar(settings.notify, day),
@@ -96,6 +97,12 @@ def _secret(key: str, path: Path) -> Iterator[Finding]:
         yield warning(
             f"{key}: {path} can be read by others (mode {mode & 0o777:04o})", hint=f"chmod 0600 {path}"
         )
+
+
+def _login(notify: Notify) -> Iterator[Finding]:
+    if notify.mail and notify.mail.password_file and not notify.mail.username:
+        problem = "notify.mail.username: is empty, so that nobody logs in with the password of password_file"
+        yield warning(problem, hint="set it, or take password_file out for a relay that asks for none")
 
 
 def _authority(notify: Notify) -> Iterator[Finding]:
