@@ -49,6 +49,8 @@ def test_an_empty_file_or_key_means_the_default(text):
         ("alerts: {gpu_metrics_frozen: {window: 15s}}", "15s holds too few readings, which come every 15 s"),
         ("alerts: {disk_filling: {trend: 59s}}", "59s holds too few readings"),
         ("alerts: {notifications_failing: {watchdog_after: 1s}}", "1s holds too few readings"),
+        ("alerts: {xid: {remember: 5s}}", "5s holds too few readings"),
+        ("notify: {users: {after: 1s}}", "notify.users.after: 1s holds too few readings"),
         (
             "alerts: {gpu_temperature: {warning: 90}}",
             "alerts.gpu_temperature: critical (90) must be above warning (90)",

@@ -123,8 +123,8 @@ class XidCodes(Section):
 
     critical: list[Xid] = Field(default=[48, 62, 64, 74, 79, 95, 119, 120, 140], min_length=1)
     warning: list[Xid] = Field(default=[94], min_length=1)
-    hold: Duration = "7d"
-    remember: Duration = "1h"
+    hold: Window = "7d"
+    remember: Window = "1h"
 
     @model_validator(mode="after")
     def _codes_are_of_the_hardware_and_in_one_list(self) -> XidCodes:

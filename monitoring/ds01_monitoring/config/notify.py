@@ -14,6 +14,7 @@ from ds01_monitoring.config.types import (
     MailAddress,
     MailDomain,
     Section,
+    Window,
     duration_seconds,
 )
 
@@ -111,7 +112,7 @@ class Users(Section):
     enabled: bool = False
     dry_run: bool = False
     domain: MailDomain = ""
-    after: Duration = "2h"
+    after: Window = "2h"
     at_most_every: Duration = "24h"
     addresses: dict[str, MailAddress] = Field(default_factory=dict)
     exceptions: list[UserException] = Field(default_factory=list)
