@@ -132,7 +132,10 @@ def test_a_dry_run_tells_the_administrators(alertmanager, mailbox):
 
     assert mailbox.mails[0].to == ["admin@example.org"]
     assert mailbox.mails[0].subject == "LAB idle GPU: DS01UserWaste"
-    assert 'user "bob" would have got the following' in mailbox.mails[0].part("plain")
+    for part in ("plain", "html"):
+        assert "would have got the following" in mailbox.mails[0].part(part)
+        assert "(none)" not in mailbox.mails[0].part(part)
+    assert 'user "bob"' in mailbox.mails[0].part("plain")
 
 
 def test_one_mail_a_day_however_often_it_flaps(alertmanager, mailbox):
