@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,27 @@ from ds01_monitoring import command
 from ds01_monitoring.install import gpus
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .conftest import Machine
 
 UNIT = "/etc/systemd/system/ds01-exporter.service"
 SITE = "/etc/ds01-monitoring/monitoring.yaml"
+
+
+@contextmanager
+def newer(machine: Machine) -> Iterator[None]:
+    """A clone with a newer version of monitoring.yaml, whose environment counts as made."""
+    template = machine.clone / "config" / "monitoring.yaml"
+    shipped = template.read_text()
+    version = next(machine.at("/opt/ds01-monitoring/versions").iterdir())
+    template.write_text(shipped + "# something new\n")
+    try:
+        (copying,) = (line for line in machine.install("--dry-run") if line.startswith("copy the code"))
+        shutil.copytree(version, machine.at(copying.split()[7]))
+        yield
+    finally:
+        template.write_text(shipped)
 
 
 def test_a_rehearsal_prints_what_install_does_and_does_nothing(machine: Machine) -> None:
@@ -44,21 +62,30 @@ def test_an_edited_file_is_never_overwritten(machine: Machine) -> None:
     """The new version is put beside it and named; the edited one works on."""
     machine.install()
     machine.at(SITE).write_text("site: {name: Ours}\n")
-    template = machine.clone / "config" / "monitoring.yaml"
-    shipped = template.read_text()
-    version = next(machine.at("/opt/ds01-monitoring/versions").iterdir())
-    template.write_text(shipped + "# something new\n")
-    try:
-        (copying,) = (line for line in machine.install("--dry-run") if line.startswith("copy the code"))
-        version.rename(machine.at(copying.split()[7]))
+    shipped = (machine.clone / "config" / "monitoring.yaml").read_text()
+
+    with newer(machine):
         lines = machine.install()
         again = machine.install()
-    finally:
-        template.write_text(shipped)
 
     assert f"keep {SITE}, which was edited, and write {SITE}.new: compare them" in lines
     assert machine.at(SITE).read_text() == "site: {name: Ours}\n"
     assert machine.at(f"{SITE}.new").read_text() == shipped + "# something new\n"
+    assert again == ["installed already; nothing to do"]
+
+
+def test_a_newer_version_below_a_stack_that_runs_says_how_it_gets_there(machine: Machine) -> None:
+    """What runs goes on as it is; an installation that changes no code has nothing to say."""
+    machine.install()
+    record = machine.at("/var/lib/ds01-monitoring/run/deployment.json")
+    record.parent.mkdir()
+    record.touch()
+
+    with newer(machine):
+        told = [line for line in machine.install() if line.startswith("next: monitoring-manage restart")]
+        again = machine.install()
+
+    assert len(told) == 1
     assert again == ["installed already; nothing to do"]
 
 

@@ -9,9 +9,10 @@ import shutil
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ds01_monitoring import command
+from ds01_monitoring import command, deployment
 from ds01_monitoring.errors import UserError
 from ds01_monitoring.install.place import STATE, UNITS, USER, Place, Step
+from ds01_monitoring.paths import StateDir
 from ds01_monitoring.runtime.owner import NOBODYS_ID
 
 if TYPE_CHECKING:
@@ -76,13 +77,18 @@ def ownership_steps(place: Place) -> Iterator[Step]:
     state = place.at(STATE)
     if not place.this_machine or not state.is_dir() or state.stat().st_uid not in {0, NOBODYS_ID}:
         return
-    if (state / "run" / "deployment.json").exists():
+    if stack_started(place):
         raise UserError(
             f"does not belong to {USER} yet, and a stack runs from it",
             place=str(state),
             hint=f"monitoring-manage stop; install then gives the folder to {USER}",
         )
     yield Step(f"give {STATE} and what is in it to {USER}", partial(give, state, USER))
+
+
+def stack_started(place: Place) -> bool:
+    """Whether a stack was started from the installed state directory; "no" to a user who may not look there."""
+    return os.access(StateDir(place.at(STATE)).run / deployment.FILE, os.F_OK)
 
 
 def give(folder: Path, user: str) -> None:

@@ -73,14 +73,21 @@ def make(place: Place, *, telemetry: bool) -> Plan:
         [*steps, *services],
         manifest,
         reloads=place.systemd and (machine.reloads(changed) or bool(new)),
-        notes=_notes(place, new, first=not place.at(manifests.FILE).exists()),
+        notes=_notes(place, new, first=not place.at(manifests.FILE).exists(), code_changed=bool(code)),
     )
 
 
-def _notes(place: Place, new: list[str], *, first: bool) -> list[str]:
-    if not place.this_machine:
-        return ["users and services are the installed machine's business: systemd-sysusers, systemctl enable"]
+def _notes(place: Place, new: list[str], *, first: bool, code_changed: bool) -> list[str]:
     notes = []
+    if code_changed and machine.stack_started(place):
+        notes.append(
+            "next: monitoring-manage restart; until then the stack runs on with the version before this one"
+        )
+    if not place.this_machine:
+        return [
+            *notes,
+            "users and services are the installed machine's business: systemd-sysusers, systemctl enable",
+        ]
     if new and not place.systemd:
         notes.append(f"systemd does not run here; where it does: systemctl enable {' '.join(new)}")
     if first:
