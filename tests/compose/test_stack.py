@@ -278,6 +278,35 @@ def test_a_server_whose_process_is_killed_comes_back(site: EngineSite, name: str
     wait_until(lambda: "failed" not in site.checks().values(), "everything well")
 
 
+@pytest.mark.parametrize(
+    "words", ["stop", "reload", "restart", "update", "logs --tail 1", "grafana-password --reset"]
+)
+def test_an_engine_that_does_not_answer_is_named_and_nothing_is_half_done(
+    site: EngineSite, words: str, tmp_path: Path
+) -> None:
+    """Each command says so with the next step, and what runs beside the containers runs on."""
+    code, told = site.manage(*words.split(), check=False, DOCKER_HOST=f"unix://{tmp_path}/nobody.sock")
+
+    assert code in {1, 2}
+    assert "the Docker Engine does not answer" in told
+    assert "systemctl start docker" in told
+    assert "failed" not in site.checks().values()
+
+
+def test_a_grafana_that_does_not_run_takes_no_password_and_is_named(site: EngineSite) -> None:
+    """With the command that brings it back; the file keeps the password that is in force."""
+    file = site.state.secrets / "grafana_admin_password"
+    before = file.read_text()
+    engine.docker("stop", "ds01-grafana")
+
+    code, told = site.manage("grafana-password", "--reset", check=False)
+
+    assert code == 1
+    assert "does not run" in told
+    assert "hint: monitoring-manage start" in told
+    assert file.read_text() == before
+
+
 def test_nobody_can_delete_series_or_end_prometheus_over_http(site: EngineSite) -> None:
     """Neither its admin API nor its lifecycle API is on."""
     (found,) = inspect("ds01-prometheus")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ds01_monitoring import command
 from ds01_monitoring.check.findings import Finding, error, source_place, warning
 from ds01_monitoring.errors import UserError
-from ds01_monitoring.runtime import binaries
+from ds01_monitoring.runtime import binaries, engine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ds01_monitoring.tree import RenderedTree
 
-TOOL_SECONDS = 30
+TOOL_SECONDS, ASK_SECONDS = 30, 5
 OLDEST_PROMETHEUS = (2, 42)
 """The first that knows `keep_firing_for` (Prometheus' changelog)."""
 INSTALL_HINT = (
@@ -90,12 +90,23 @@ def version(tool: Tool | None) -> tuple[int, ...]:
 def _ask(tree: RenderedTree, tool: Tool | None, name: str, *args: str) -> list[Finding]:
     file = args[-1]
     if tool is None:
-        return [warning(f"{name} was not found: {file} was not checked", hint=INSTALL_HINT, untested=True)]
+        return [_untested(tree, name, file)]
     content, output = tool.run(*args[:-1], str(tree.path / file))
     if content:
         return []
     found = version(tool) if name == "promtool" else ()
     return [_too_old(found)] if found and found < OLDEST_PROMETHEUS else [_explain(tree, name, file, output)]
+
+
+def _untested(tree: RenderedTree, name: str, file: str) -> Finding:
+    """Why there is no tool: under compose it may be in an image of an Engine that does not answer."""
+    problem, hint = f"{name} was not found", INSTALL_HINT
+    if tree.context.runtime == "compose":
+        try:
+            engine.check(ASK_SECONDS)
+        except UserError as failure:
+            problem, hint = f"{name} was not found outside its image, and {failure.problem}", failure.hint
+    return warning(f"{problem}: {file} was not checked", hint=hint, untested=True)
 
 
 def _too_old(prometheus: tuple[int, ...]) -> Finding:
@@ -124,7 +135,10 @@ def _explain(tree: RenderedTree, name: str, file: str, output: str) -> Finding:
 
 def _image_is_here(image: str) -> bool:
     try:
-        return command.run(["docker", "image", "inspect", image], timeout=5, check=False).returncode == 0
+        return (
+            command.run(["docker", "image", "inspect", image], timeout=ASK_SECONDS, check=False).returncode
+            == 0
+        )
     except UserError:
         return False
 

@@ -88,6 +88,9 @@ def change(running: Deployment, password: str) -> None:
     try:
         command.run([*words, *RESET], timeout=RESET_SECONDS, stdin=password + "\n", env=environment)
     except command.CommandFailed as error:
+        known = engine.meaning(error.output) if running.runtime == "compose" else None
+        if known is not None:
+            raise known from error
         said = [line for line in error.output.splitlines() if line.strip()][-1:] or ["it says nothing"]
         raise UserError(
             f"Grafana did not take the password: {said[0]}", hint="monitoring-manage logs grafana"

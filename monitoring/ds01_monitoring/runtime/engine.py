@@ -85,6 +85,11 @@ EXPLAINED = (
         "docker rm it, if it is a leftover of an older installation",
     ),
     (
+        r"container [0-9a-f]{12,} is not running|no such container: ",
+        "a container that this needs does not run: {last}",
+        "monitoring-manage start",
+    ),
+    (
         r"bind source path does not exist",
         "a folder that a container needs is missing: {last}",
         "make that folder, or correct its path in monitoring.yaml",
