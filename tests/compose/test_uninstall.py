@@ -15,7 +15,7 @@ import yaml
 
 from ds01_monitoring import command, deployment
 from ds01_monitoring.http import Client
-from ds01_monitoring.install.place import HOME, STATE, USER
+from ds01_monitoring.install.place import CONFIG, HOME, STATE, USER
 from ds01_monitoring.paths import StateDir
 from ds01_monitoring.runtime import engine, processes
 
@@ -93,8 +93,9 @@ class Machine:
 @pytest.fixture
 def machine(running: EngineSite, tmp_path: Path) -> Iterator[Machine]:
     """A machine without an installation, whose Engine has no stack."""
-    if STATE.exists():
-        pytest.skip(f"{STATE} is somebody's")
+    for place in (STATE, CONFIG, HOME):
+        if place.exists():
+            pytest.skip(f"{place} is somebody's")
     made = Machine(tmp_path, running.docker_config)
     for folder in OURS:
         for part in ("upper", "work"):

@@ -163,6 +163,19 @@ def test_uninstall_with_data_leaves_nothing(machine: Machine) -> None:
     assert machine.uninstall("--data") == ["not installed; nothing to do"]
 
 
+def test_uninstall_with_data_also_takes_what_an_earlier_uninstall_kept(machine: Machine) -> None:
+    """The record of the installation went with the code; another program's files of such names stay."""
+    machine.install("--telemetry")
+    machine.at(UNIT).write_text("# edited\n")
+    told = machine.uninstall()
+    machine.at(UNIT).write_text("# of the first implementation\n")
+
+    machine.uninstall("--data")
+
+    assert any("from a clone" in line for line in told)
+    assert {name for name, content in machine.content().items() if content is not None} == {UNIT}
+
+
 def test_everything_is_readable_whatever_the_umask(clone: Path, machine: Machine) -> None:
     """The service's user and people at the terminal read what root installed with umask 077."""
     before = os.umask(0o077)

@@ -45,13 +45,14 @@ SHIPPED = {
     Path("/etc/sysusers.d/ds01-monitoring.conf"): "config/deploy/sysusers.d/ds01-monitoring.conf",
     CONFIG / "monitoring.yaml": "config/monitoring.yaml",
 }
+TELEMETRY_SETTINGS = Path("/etc/default/gpu-telemetry")
 TELEMETRY = {
     UNITS / "gpu-telemetry.service": "config/deploy/systemd/gpu-telemetry.service",
-    Path("/etc/default/gpu-telemetry"): "config/deploy/default/gpu-telemetry",
+    TELEMETRY_SETTINGS: "config/deploy/default/gpu-telemetry",
     Path("/etc/sysusers.d/gpu-telemetry.conf"): "config/deploy/sysusers.d/gpu-telemetry.conf",
     Path("/etc/tmpfiles.d/gpu-telemetry.conf"): "config/deploy/tmpfiles.d/gpu-telemetry.conf",
 }
-SETTINGS = (CONFIG / "monitoring.yaml", Path("/etc/default/gpu-telemetry"))
+SETTINGS = (CONFIG / "monitoring.yaml", TELEMETRY_SETTINGS)
 """What `uninstall` keeps unless it is told to remove data."""
 
 FOLDERS: dict[Path, str | None] = {HOME: None, CONFIG: None, LOGS: None, STATE: USER}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ds01_monitoring import command, deployment
 from ds01_monitoring.install import gpus, machine
 from ds01_monitoring.install import manifest as manifests
-from ds01_monitoring.install.files import SETTINGS
+from ds01_monitoring.install.files import SETTINGS, SHIPPED, TELEMETRY, TELEMETRY_SETTINGS
 from ds01_monitoring.install.manifest import digest_of
 from ds01_monitoring.install.place import CONFIG, HOME, LOGS, STATE, USER, Place, Step
 from ds01_monitoring.install.plan import TELEMETRY_USER, Plan
@@ -39,6 +39,7 @@ def make(place: Place, *, data: bool) -> Plan:
         UserError: The record of the installation cannot be read.
     """
     manifest = manifests.read(place)
+    telemetry = manifest.telemetry or place.at(TELEMETRY_SETTINGS).exists()
     state = StateDir(place.at(STATE))
     units = [unit for name in manifest.files if (unit := Path(name).name).endswith(".service")]
     steps = list(_stop(state, data=data)) if place.this_machine else []
@@ -46,14 +47,15 @@ def make(place: Place, *, data: bool) -> Plan:
     steps += _files(place, manifest, data=data)
     steps += _links(place, manifest)
     if data:
-        folders = [STATE, CONFIG, LOGS, *(TELEMETRY_FOLDERS if manifest.telemetry else ())]
+        steps += _kept_earlier(place, manifest)
+        folders = [STATE, CONFIG, LOGS, *(TELEMETRY_FOLDERS if telemetry else ())]
         steps += [_removal(place, folder) for folder in folders if place.at(folder).exists()]
-        steps += _users(place, telemetry=manifest.telemetry)
+        steps += _users(place, telemetry=telemetry)
     if units:
         steps += machine.reload_steps(place)
     if place.at(HOME).exists():  # Last: this program may run from there.
         steps.append(_removal(place, HOME))
-    notes = [] if data else [f"kept: {STATE}, {CONFIG}; uninstall --data removes them"]
+    notes = [] if data else [f"kept: {STATE}, {CONFIG}; `uninstall --data` from a clone removes them"]
     if steps and place.this_machine and gpus.engine("image", "ls", "--quiet"):
         notes.append(
             "Docker's images are left; `docker image ls` shows them, `docker image prune --all` removes unused ones"
@@ -130,6 +132,14 @@ def _files(place: Place, manifest: Manifest, *, data: bool) -> Iterator[Step]:
             yield Step(
                 f"set aside {name}, which was edited, as {saved.name}", partial(_set_aside, there, saved)
             )
+
+
+def _kept_earlier(place: Place, manifest: Manifest) -> Iterator[Step]:
+    """What an uninstallation without --data left behind; its record is gone."""
+    saved = [target.with_name(f"{target.name}.saved") for target in {**SHIPPED, **TELEMETRY}]
+    for target in (*saved, *SETTINGS):
+        if str(target) not in manifest.files and place.at(target).exists():
+            yield Step(f"remove {target}", place.at(target).unlink)
 
 
 def _set_aside(path: Path, saved: Path) -> None:
