@@ -15,6 +15,7 @@ from tests.e2e.site import REPOSITORY, Site, free_ports, make_site, wait_until
 
 from ds01_monitoring import api, command, inventory
 from ds01_monitoring.backup import series, silences
+from ds01_monitoring.backup.restore import restore
 from ds01_monitoring.errors import UserError
 from ds01_monitoring.http import Client, Unreachable
 from ds01_monitoring.paths import StateDir
@@ -245,3 +246,29 @@ def test_the_sites_own_passwords_come_back_to_their_place(tmp_path: Path) -> Non
     assert stat.S_IMODE(password.stat().st_mode) == 0o600
     assert f"kept {webhook}" in output
     assert webhook.read_text() == "another"
+
+
+def test_a_configuration_that_is_restored_is_named_and_everybodys_to_read(tmp_path: Path) -> None:
+    """Also where the site's passwords lie in its folder, which an empty machine does not have yet."""
+    place = tmp_path / "etc" / "monitoring.yaml"
+    password = place.with_name("smtp")
+    mail = {"smarthost": "mail.example:587", "from": "a@b.example", "to": ["c@d.example"], "username": "u"}
+    site = Site(tmp_path)
+    site.configure(
+        runtime="native", hardware="none", notify={"mail": {**mail, "password_file": str(password)}}
+    )
+    password.parent.mkdir()
+    password.write_text("q7Lw-mail-91")
+    site.manage("render")
+    site.manage("backup", str(tmp_path / "backup"))
+    shutil.rmtree(place.parent)
+
+    notes = restore(tmp_path / "backup", place, StateDir(tmp_path / "new"), lambda _text: None)
+
+    assert notes == [f"wrote {place}"]
+    assert place.read_text() == (tmp_path / "monitoring.yaml").read_text()
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (place.parent, place, password)] == [
+        0o755,
+        0o644,
+        0o600,
+    ]

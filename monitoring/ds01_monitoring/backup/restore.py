@@ -54,7 +54,8 @@ def restore(folder: Path, configuration: Path | None, state: StateDir, say: Say)
         if (folder / listed.name).is_file():
             shutil.copyfile(folder / listed.name, listed)
         _adopt(state, fresh=fresh)
-        notes = [*_site_files(folder, found), *_configuration(folder, configuration)]
+        # In this order: the folder of the configuration is everybody's to read, also where passwords lie in it.
+        notes = [*_configuration(folder, configuration), *_site_files(folder, found)]
     finally:
         os.umask(before)
     return notes
@@ -118,7 +119,9 @@ def _configuration(folder: Path, target: Path | None) -> list[str]:
         place.parent.chmod(0o755)
     place.write_text(text, encoding="utf-8")
     place.chmod(0o644)
-    return [f"kept {target}, which was edited, and wrote {place}: compare them"] if changed else []
+    return [
+        f"kept {target}, which was edited, and wrote {place}: compare them" if changed else f"wrote {place}"
+    ]
 
 
 def _private(source: Path, target: Path) -> None:
