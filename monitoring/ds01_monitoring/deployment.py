@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from ds01_monitoring.errors import UserError
 from ds01_monitoring.files import write_atomically
+from ds01_monitoring.install.place import STATE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -152,5 +154,7 @@ def one(state: StateDir, *, demo: bool) -> Deployment:
 def nothing(state: StateDir, *, demo: bool) -> UserError:
     """Nothing was started from this state directory."""
     what = "the demo was" if demo else "nothing was"
-    command = "monitoring-manage start --demo" if demo else "monitoring-manage start"
-    return UserError(f"{what} {'not ' if demo else ''}started here", place=str(state.root), hint=command)
+    hint = "monitoring-manage start --demo" if demo else "monitoring-manage start"
+    if not demo and os.geteuid() != 0 and state.root != STATE and os.access(STATE / "run", os.F_OK):
+        hint = f"with sudo, for this server's own stack in {STATE}; or {hint}, for another one"
+    return UserError(f"{what} {'not ' if demo else ''}started here", place=str(state.root), hint=hint)

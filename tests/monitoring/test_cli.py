@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from ds01_monitoring import cli, command
+from ds01_monitoring import cli, command, deployment
 from ds01_monitoring.cli import COMMANDS, manage
 from ds01_monitoring.errors import ConfigError, UserError
 
@@ -110,6 +110,19 @@ def test_a_mistake_in_the_configuration_ends_with_two(run):
 
     assert result.exit_code == 2
     assert "monitoring.yaml:2: ports.prometheus: " in result.output
+
+
+def test_beside_a_servers_own_stack_who_forgets_sudo_is_reminded(run, monkeypatch, tmp_path):
+    """Without root the state directory is the user's own, where nothing was started; with root it is another one."""
+    monkeypatch.setattr(deployment, "STATE", tmp_path / "server")
+    (tmp_path / "server" / "run").mkdir(parents=True)
+    hints = {}
+    for user in (1000, 0):
+        monkeypatch.setattr(os, "geteuid", lambda user=user: user)
+        hints[user] = run("status").output
+
+    assert f"with sudo, for this server's own stack in {tmp_path / 'server'}" in hints[1000]
+    assert "sudo" not in hints[0]
 
 
 def test_check_changes_nothing(run, tmp_path, tools):
