@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 from tests.e2e.site import Site
 
+from ds01_monitoring.config.load import parse_settings
 from ds01_monitoring.doctor import causes, mask
 from ds01_monitoring.doctor.causes import likely
-from ds01_monitoring.doctor.facts import Facts
+from ds01_monitoring.doctor.facts import Facts, collect
 from ds01_monitoring.health import Check
+from ds01_monitoring.paths import StateDir
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMTP, HOOK = "zW3-mail-pass", "https://chat.example/services/T0/B0/x9x9x9"
@@ -81,6 +84,25 @@ def test_a_mistake_in_the_configuration_is_reported_and_not_fatal(site: Site, tm
     assert "prometheus.retention: unknown key" in report
 
 
+def test_what_nvidia_smi_says_is_understood_as_well(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stack that was started after a driver's upgrade has no service that would say it."""
+    program = tmp_path / "programs" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text(
+        "#!/bin/sh\necho Failed to initialize NVML: Driver/library version mismatch\nexit 18\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+
+    facts = collect(tmp_path / "monitoring.yaml", StateDir(tmp_path / "state"))
+
+    (cause,) = likely(facts)
+    assert cause.situation == "Driver and library do not match"
+    assert cause.evidence.startswith("nvidia-smi said: ")
+
+
 @pytest.mark.parametrize(
     ("line", "hidden"),
     [
@@ -143,6 +165,13 @@ FAILED = [
     (Check("notifications", "email", "failed", "refused"), "Mail does not arrive"),
 ]
 MACHINES = [
+    (
+        Facts(
+            settings=parse_settings("runtime: compose"),
+            sections={"Docker": "server ,\nCannot connect to the Docker daemon"},
+        ),
+        "The Docker Engine does not answer",
+    ),
     (Facts(driver="a driver", runtimes='{"runc":{}}'), "The container sees no GPU"),
     (Facts(lost_links=["/dev/char/195:0"]), "A daemon-reload takes GPUs away"),
     (Facts(driver="a driver", checks=[Check("targets", "prometheus", "ok")]), "No GPU metrics"),

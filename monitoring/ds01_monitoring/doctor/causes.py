@@ -142,6 +142,12 @@ def _from_checks(facts: Facts) -> Iterator[Cause]:
 
 
 def _from_machine(facts: Facts) -> Iterator[Cause]:
+    if facts.settings is not None and facts.settings.runtime == "compose" and not facts.runtimes:
+        said = facts.sections.get("Docker", "").strip().rpartition("\n")[2]
+        remedy = "systemctl start docker; journalctl -u docker has its reasons"
+        yield Cause(
+            "The Docker Engine does not answer", f"runtime is compose, and docker says: {said}", remedy
+        )
     if facts.driver and facts.runtimes and "nvidia" not in facts.runtimes:
         remedy = "install nvidia-container-toolkit, run nvidia-ctk runtime configure --runtime=docker, restart Docker; or hardware: nvml"
         yield Cause("The container sees no GPU", f"{facts.driver}, and Docker knows {facts.runtimes}", remedy)

@@ -38,7 +38,7 @@ class Facts:
         settings: The configuration; None where it has a mistake.
         sections: Title and text of each part of the report, in order.
         checks: Every check of every stack that was started.
-        logs: The last lines that each service printed.
+        logs: The last lines that each service printed, and what nvidia-smi says.
         storage: Prometheus' own words about its memory: `/api/v1/status/tsdb`.
         driver: What shows that an NVIDIA driver is here; None where none is.
         runtimes: Runtimes that Docker knows; empty where it does not answer.
@@ -140,12 +140,14 @@ def _gpus(facts: Facts) -> str:
     kernel = (
         detect.DRIVER_VERSION.read_text().strip() if detect.DRIVER_VERSION.exists() else "no driver is loaded"
     )
+    listed = _said("nvidia-smi", "-L")
+    facts.logs["nvidia-smi"] = listed.splitlines()
     links = f"not there: {', '.join(facts.lost_links)}" if facts.lost_links else "nothing is missing"
     return "\n".join(
         (
             f"driver: {facts.driver or 'none'}",
             kernel,
-            f"nvidia-smi -L: {_said('nvidia-smi', '-L')}",
+            f"nvidia-smi -L: {listed}",
             f"links in /dev/char: {links}",
         )
     )
@@ -153,6 +155,8 @@ def _gpus(facts: Facts) -> str:
 
 def _docker(facts: Facts) -> str:
     facts.runtimes = gpus.engine("info", "--format", "{{json .Runtimes}}").strip()
+    if not facts.runtimes:  # `info` of an old client speaks of a nil pointer where no Engine answers.
+        return _said("docker", "version", "--format", "{{.Server.Version}}")
     return _said(
         "docker",
         "info",
