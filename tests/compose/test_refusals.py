@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -13,14 +14,21 @@ import pytest
 from ds01_monitoring import command
 from ds01_monitoring.runtime import engine
 
+from . import images
 from .engine_site import EngineSite
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.fixture(scope="module")
+def nothing_runs(running: EngineSite) -> None:
+    """The tests' own stack is down, which would itself be in the way."""
+    running.manage("stop", check=False)
+
+
 @pytest.fixture
-def site(tmp_path: Path, docker_config: Path) -> EngineSite:
+def site(tmp_path: Path, docker_config: Path, nothing_runs: None) -> EngineSite:
     """A site that was never started; its images are named and need not be here."""
     names = ("prometheus", "alertmanager", "node-exporter", "grafana")
     return EngineSite.make(tmp_path, {name: f"ds01-test/{name}:none" for name in names}, docker_config)
@@ -112,6 +120,28 @@ def test_a_taken_port_of_the_exporter_on_the_host_is_named(site: EngineSite) -> 
         taken.listen()
 
         assert f"{site.settings['exporter']['port']} (ds01-exporter) by " in refused(site)
+
+
+@pytest.mark.engine
+def test_a_stack_of_the_first_implementation_that_still_runs_is_named(
+    site: EngineSite, tmp_path: Path
+) -> None:
+    """Its project has the same name, and its containers would be replaced without a word."""
+    busybox = images.build_all()["busybox"]
+    service = {"image": busybox, "entrypoint": ["/bin/sleep", "600"], "network_mode": "none"}
+    (tmp_path / "old").mkdir()
+    file = tmp_path / "old" / "docker-compose.yaml"
+    file.write_text(json.dumps({"services": {"prometheus": service}}))
+    words = ["docker", "compose", "--project-name", "ds01-monitoring", "--file", str(file)]
+    environment = {**os.environ, "DOCKER_CONFIG": str(site.docker_config)}
+    command.run([*words, "up", "--detach"], timeout=60, env=environment)
+    try:
+        told = refused(site)
+    finally:
+        command.run([*words, "down", "--timeout", "0"], timeout=60, env=environment)
+
+    assert f"{file.parent}: a stack of the project ds01-monitoring runs on this Engine already" in told
+    assert "docker compose --project-name ds01-monitoring down" in told
 
 
 @pytest.mark.engine

@@ -278,6 +278,21 @@ def test_a_server_whose_process_is_killed_comes_back(site: EngineSite, name: str
     wait_until(lambda: "failed" not in site.checks().values(), "everything well")
 
 
+def test_a_second_stack_does_not_take_over_the_first_ones_containers(
+    site: EngineSite, tmp_path: Path
+) -> None:
+    """Their names are the same, whatever the state directory: the one that runs is named, and runs on."""
+    other, before = EngineSite.make(tmp_path, site.images, site.docker_config), ids()
+
+    code, told = other.manage("start", check=False)
+
+    assert code == 1
+    assert "runs on this Engine already" in told
+    assert f"--state-dir {site.state.root} stop" in told
+    assert not (other.state.run / "deployment.json").exists()
+    assert ids() == before
+
+
 @pytest.mark.parametrize(
     "words", ["stop", "reload", "restart", "update", "logs --tail 1", "grafana-password --reset"]
 )

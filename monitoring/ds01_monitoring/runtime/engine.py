@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PROJECT = "ds01-monitoring"
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
+FOLDER_LABEL = "com.docker.compose.project.working_dir"
 ASK_SECONDS = 20
 CHANGE_SECONDS = 300
 PULL_SECONDS = 1800
@@ -123,6 +124,11 @@ class Container:
     def running(self) -> bool:
         """Whether its process runs now."""
         return bool(self.state["Running"]) and not self.state.get("Restarting")
+
+    @property
+    def folder(self) -> str:
+        """Where the file lies that it was started from; empty where nothing says so."""
+        return str(self.data["Config"]["Labels"].get(FOLDER_LABEL, ""))
 
     def published(self) -> set[int]:
         """The host's ports that it has."""

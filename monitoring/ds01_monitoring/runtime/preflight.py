@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from ds01_monitoring.context import Context
     from ds01_monitoring.runtime.base import Say
+    from ds01_monitoring.runtime.engine import Container
 
 ROUTES = Path("/proc/net/route")
 BRIDGE = "ds01-monitoring"
@@ -73,6 +74,7 @@ def check(context: Context, ours: set[int]) -> None:
     """
     settings = context.settings
     running = engine.containers()
+    no_other_stack(running, context.state.current)
     wanted = {**published(context), **on_host(context)}
     free_ports(wanted, {port for one in running for port in one.published()}, ours)
     free_subnet(settings.network.subnet)
@@ -101,6 +103,25 @@ def _exporter_folders(context: Context) -> list[str]:
     from ds01_monitoring.compose_facts import exporter_folders  # noqa: PLC0415 - it needs more than most.
 
     return exporter_folders(context.settings) if "ds01-exporter" in services(context) else []
+
+
+def no_other_stack(containers: list[Container], current: Path) -> None:
+    """Refuse to take over the containers of another stack: every stack's have the same names.
+
+    Raises:
+        UserError: Names where it was started from.
+    """
+    folders = {one.folder for one in containers if one.running and one.folder}
+    for folder in sorted(folders):
+        if Path(folder).resolve() != current.resolve():
+            state = folder.removesuffix("/rendered/current")
+            raise UserError(
+                f"a stack of the project {engine.PROJECT} runs on this Engine already",
+                place=folder,
+                hint=f"monitoring-manage --state-dir {state} stop"
+                if state != folder
+                else f"docker compose --project-name {engine.PROJECT} down; its volumes stay",
+            )
 
 
 def free_ports(wanted: dict[int, str], published_by_us: set[int], ours: set[int]) -> None:
