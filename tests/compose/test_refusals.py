@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import uuid
@@ -170,8 +171,17 @@ def test_an_image_that_cannot_be_had_is_named_with_the_way_out(site: EngineSite)
 
     told = refused(site)
 
-    assert "an image could not be had" in told
+    assert re.search("images.[a-z_]+: registry.invalid/x:1: an image could not be had", told)
     assert "docker load" in told
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("name", ["prom/Prometheus:v3", "prom/prometheus@sha256:abc"])
+def test_a_name_that_is_no_images_is_named_with_its_key(site: EngineSite, name: str) -> None:
+    """The Engine itself names neither."""
+    site.configure(images={**site.settings["images"], "node_exporter": name})
+
+    assert f"images.node_exporter: {name}: is no name of an image" in refused(site)
 
 
 @pytest.mark.engine

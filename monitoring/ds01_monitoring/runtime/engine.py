@@ -75,6 +75,11 @@ EXPLAINED = (
         "stop that program, or give this one other ports under `ports:` (`exporter: {port: …}`) in monitoring.yaml",
     ),
     (
+        r"invalid reference format|invalid checksum digest",
+        "is no name of an image: {last}",
+        "correct it under `images:` in monitoring.yaml: registry/name:tag, or registry/name@sha256:…",
+    ),
+    (
         _NO_IMAGE,
         "an image could not be had: {last}",
         "is the registry reachable? Name a mirror under `images:` in monitoring.yaml, or bring the image with docker load",

@@ -198,4 +198,7 @@ def pull_missing(context: Context, say: Say) -> None:
         if job == "ds01-exporter" and "/" not in image:  # Docker Hub has none of that name, or a stranger's.
             raise UserError(f"there is no image {image}", hint="monitoring-manage build")
         say(f"pulling {image}")
-        engine.docker("pull", "--quiet", image, timeout=engine.PULL_SECONDS)
+        try:
+            engine.docker("pull", "--quiet", image, timeout=engine.PULL_SECONDS)
+        except UserError as error:
+            raise UserError(error.problem, place=f"images.{IMAGES[job]}: {image}", hint=error.hint) from error
