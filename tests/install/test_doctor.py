@@ -160,6 +160,14 @@ FAILED = [
         Check("services", "services", "failed", "the Docker Engine does not answer"),
         "The Docker Engine does not answer",
     ),
+    (
+        Check("services", "grafana", "failed", "stopped: listen tcp4 127.0.0.1:3000: address already in use"),
+        "A port is taken",
+    ),
+    (
+        Check("services", "dcgm-exporter", "failed", 'stopped: could not select device driver "nvidia"'),
+        "The container sees no GPU",
+    ),
     (Check("collectors", "state", "failed", "no such file"), "Allocations are empty"),
     (Check("targets", "node-exporter", "failed", "timeout"), "Targets are down"),
     (Check("notifications", "email", "failed", "refused"), "Mail does not arrive"),

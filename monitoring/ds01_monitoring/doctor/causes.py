@@ -113,8 +113,13 @@ def likely(facts: Facts) -> list[Cause]:
 
 
 def _from_logs(facts: Facts) -> Iterator[Cause]:
+    """What keeps a container from starting stands in no log of it: the Engine says it, and so does the check."""
+    said = dict(facts.logs)
+    for check in facts.checks:
+        if check.area == "services" and check.state == "failed":
+            said[check.name] = [*said.get(check.name, ()), check.detail]
     for sign in SIGNS:
-        for service, lines in facts.logs.items():
+        for service, lines in said.items():
             line = next((line for line in reversed(lines) if re.search(sign.words, line)), None)
             if line is not None and re.fullmatch(sign.services, service):
                 yield Cause(sign.situation, f"{service} said: {line.strip()}", sign.remedy)
