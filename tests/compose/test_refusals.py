@@ -229,6 +229,13 @@ def test_a_dcgm_exporter_on_loopback_is_refused(site: EngineSite) -> None:
             "nvidia-container-cli: initialization error: nvml error: driver/library version mismatch: unknown",
             "do not match",
         ),
+        (
+            (
+                "Error response from daemon: runc create failed: error running hook: exit status 1, stdout: , stderr: "
+                "nvidia-container-cli: detection error: nvml error: gpu is lost: unknown"
+            ),
+            "does not get its GPUs: nvidia-container-cli: detection error: nvml error: gpu is lost",
+        ),
         ("Bind for 127.0.0.1:9090 failed: port is already allocated", "a port is taken"),
         ("write /var/lib/docker/tmp: no space left on device", "the disk is full"),
         (

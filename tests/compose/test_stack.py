@@ -278,6 +278,28 @@ def test_a_server_whose_process_is_killed_comes_back(site: EngineSite, name: str
     wait_until(lambda: "failed" not in site.checks().values(), "everything well")
 
 
+def test_a_container_that_cannot_start_keeps_nothing_else_from_running(site: EngineSite) -> None:
+    """As where a GPU is lost, which is when the monitoring is needed most: the exporter on the host is up, too."""
+    images, broken = site.settings["images"], "ds01-test/broken:1"
+    container = engine.docker("create", site.images["busybox"]).strip()
+    engine.docker("commit", "--change", 'ENTRYPOINT ["/nothing"]', container, broken)
+    site.manage("stop")
+    site.configure(images={**images, "grafana": broken})
+    try:
+        code, _ = site.manage("start", check=False)
+        checks = site.checks()
+    finally:
+        site.configure(images=images)
+        site.start()
+        engine.docker("rm", container)
+        engine.docker("image", "rm", broken)
+
+    assert code == 1
+    assert {name for (area, name), state in checks.items() if area == "services" and state == "failed"} == {
+        "grafana"
+    }
+
+
 def test_a_second_stack_does_not_take_over_the_first_ones_containers(
     site: EngineSite, tmp_path: Path
 ) -> None:

@@ -64,16 +64,18 @@ class ComposeRuntime:
         return
 
     def up(self, say: Say) -> None:
-        """See `Runtime.up`."""
+        """See `Runtime.up`. A container that cannot start, such as one whose GPU is lost, keeps nothing else from running."""
         self._host_release(say)
-        with alone(self.state, say):
-            before = {one.service: one.id for one in engine.containers() if one.running}
-            say("starting the containers")
-            self._up()
-            self._reload(
-                {one.service for one in engine.containers() if before.get(one.service) == one.id}, say
-            )
-        self._host_up(say)
+        try:
+            with alone(self.state, say):
+                before = {one.service: one.id for one in engine.containers() if one.running}
+                say("starting the containers")
+                self._up()
+                self._reload(
+                    {one.service for one in engine.containers() if before.get(one.service) == one.id}, say
+                )
+        finally:
+            self._host_up(say)
 
     def down(self, say: Say) -> None:
         """See `Runtime.down`. The containers first: an Engine that does not answer then leaves nothing half stopped."""

@@ -37,6 +37,9 @@ _NO_IMAGE = (
     r"|i/o timeout|no such host|tls handshake|failed to resolve reference|dial tcp|connection refused"
 )
 
+PREFIX = r"^.*stderr: (?=nvidia-container-cli)|^(Error response from daemon|error): "
+"""What stands before the words that count."""
+
 # What the programs say, what it means, what to do. The first that fits is taken.
 EXPLAINED = (
     (
@@ -65,9 +68,14 @@ EXPLAINED = (
         "reboot, or unload and load the nvidia modules while no program uses a GPU",
     ),
     (
-        r"could not select device driver|unknown runtime specified nvidia|unresolvable cdi|nvidia-container-cli",
+        r"could not select device driver|unknown runtime specified nvidia|unresolvable cdi",
         "the Docker Engine cannot give GPUs to containers",
         NVIDIA_HINT,
+    ),
+    (
+        r"nvidia-container-cli: ",
+        "a container does not get its GPUs: {last}",
+        "does nvidia-smi answer on this machine? Until it does, hardware: none leaves out what needs GPUs",
     ),
     (
         r"port is already allocated|address already in use",
@@ -185,7 +193,7 @@ def meaning(output: str, subnet: str = "") -> UserError | None:
     for pattern, problem, hint in EXPLAINED:
         said = [line for line in lines if re.search(pattern, line, re.IGNORECASE)]
         if said:
-            last = re.sub(r"^(Error response from daemon|error): ", "", said[-1], flags=re.IGNORECASE)
+            last = re.sub(PREFIX, "", said[-1], flags=re.IGNORECASE)
             problem = problem.replace("{last}", last).replace("{subnet}", subnet or "of the network")  # noqa: PLW2901
             return UserError(problem, hint=hint)
     return None
