@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ds01_monitoring import command
-from ds01_monitoring.install import gpus
+from ds01_monitoring.install import gpus, removal
 from ds01_monitoring.install.files import DOCKER_GROUP, DOCKER_GROUP_TEXT
+from ds01_monitoring.install.place import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,6 +176,18 @@ def test_uninstall_with_data_also_takes_what_an_earlier_uninstall_kept(machine: 
 
     assert any("from a clone" in line for line in told)
     assert {name for name, content in machine.content().items() if content is not None} == {UNIT}
+
+
+def test_an_uninstall_that_was_interrupted_goes_on(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Systemctl refuses to disable a unit whose file is gone, and the rest would stay for ever."""
+    machine.install()
+    machine.at(UNIT).unlink()
+    monkeypatch.setattr(Place, "systemd", property(lambda _place: True))
+
+    steps = [step.text for step in removal.make(Place(machine.root), data=True).steps]
+
+    assert "systemctl disable --now ds01-monitoring.service" in steps
+    assert "systemctl daemon-reload" in steps
 
 
 def test_everything_is_readable_whatever_the_umask(clone: Path, machine: Machine) -> None:

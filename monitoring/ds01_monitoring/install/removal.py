@@ -12,7 +12,7 @@ from ds01_monitoring.install import gpus, machine
 from ds01_monitoring.install import manifest as manifests
 from ds01_monitoring.install.files import SETTINGS, SHIPPED, TELEMETRY, TELEMETRY_SETTINGS
 from ds01_monitoring.install.manifest import digest_of
-from ds01_monitoring.install.place import CONFIG, HOME, LOGS, STATE, USER, Place, Step
+from ds01_monitoring.install.place import CONFIG, HOME, LOGS, STATE, UNITS, USER, Place, Step
 from ds01_monitoring.install.plan import TELEMETRY_USER, Plan
 from ds01_monitoring.paths import StateDir
 from ds01_monitoring.runtime import processes
@@ -43,7 +43,8 @@ def make(place: Place, *, data: bool) -> Plan:
     state = StateDir(place.at(STATE))
     units = [unit for name in manifest.files if (unit := Path(name).name).endswith(".service")]
     steps = list(_stop(state, data=data)) if place.this_machine else []
-    steps += machine.stop_steps(place, units)
+    # Those that an interrupted run removed are nothing that systemctl would know.
+    steps += machine.stop_steps(place, [unit for unit in units if place.at(UNITS / unit).exists()])
     steps += _files(place, manifest, data=data)
     steps += _links(place, manifest)
     if data:
