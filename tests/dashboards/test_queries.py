@@ -284,6 +284,7 @@ def test_a_server_without_telemetry(blind: server.Watched, dashboards: dict[str,
 
     assert not kept & empty
     assert empty >= NEED_TELEMETRY
+    assert "0" not in {light["value"][1] for light in blind.vector("ds01:gpu_light:state")}
     for uid, title in empty:
         panel = next(each for each in dashboards[uid]["panels"] if each["title"] == title)
         assert panel["fieldConfig"]["defaults"]["noValue"]

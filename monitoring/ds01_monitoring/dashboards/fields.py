@@ -37,7 +37,11 @@ def mappings(node: Node) -> list[dict[str, Any]]:
         word, colour = pair
         result = {"text": word, "color": colour, "index": index}
         if key == "none":
-            made.append({"type": "special", "options": {"match": "null+nan", "result": result}})
+            # Timelines of words have empty ones; Grafana takes any word for no number, so that nan would match all.
+            made += [
+                {"type": "special", "options": {"match": match, "result": result}}
+                for match in ("null", "empty")
+            ]
         else:
             values[key] = result
     return [{"type": "value", "options": values}, *made] if values else made
