@@ -53,6 +53,19 @@ def test_each_severity_arrives_once(alertmanager, mailbox):
     assert all(mail.to == ["admin@example.org"] for mail in mailbox.mails)
 
 
+def test_the_subject_is_about_what_still_fires(alertmanager, mailbox):
+    """Where one of a group is over and another is not, the subject names and counts those that are not."""
+    running = alertmanager(scale=300)
+    for slot in ("1.0", "2.0", "3.0"):
+        running.post("DS01MIGWaste", severity="warning", notify="mail", gpu_slot=slot, summary=f"slot {slot}")
+    wait_for(lambda: any("(and 2 more)" in mail.subject for mail in mailbox.mails), "the mail about three")
+    mailbox.mails.clear()
+    running.post("DS01MIGWaste", firing=False, severity="warning", notify="mail", gpu_slot="1.0")
+    wait_for(lambda: mailbox.mails, "the mail about two and one that is over")
+
+    assert mailbox.mails[0].subject == "LAB WARNING: slot 2.0 (and 1 more)"
+
+
 def test_nobody_hears_what_is_for_the_dashboard(alertmanager, mailbox):
     """An alert with notify=dashboard, the watchdog, and waste for users who are not mailed stay silent."""
     running = alertmanager(scale=300)
