@@ -74,5 +74,8 @@ def user_mail(settings: Settings) -> UserMail:
 
 
 def _is(user: str) -> str:
-    """A matcher for exactly this name, fit for a single-quoted YAML scalar."""
-    return f"user={json.dumps(user)}".replace("'", "''")
+    """A matcher for exactly this name, fit for a single-quoted YAML scalar.
+
+    Alertmanager knows the escapes of a quote and of a backslash, but none of JSON's for other letters.
+    """
+    return f"user={json.dumps(user, ensure_ascii=False)}".replace("'", "''")

@@ -68,6 +68,22 @@ def test_who_hears_every_alert(suite, tmp_path, update_golden):
     assert text == TABLE.read_text(encoding="utf-8"), "make golden rewrites the table; read the diff"
 
 
+@pytest.mark.tools
+@pytest.mark.parametrize("user", ["müller", "UNI\\ann", "o'neil", 'say "x"'])
+def test_a_name_of_any_letters_is_found_in_the_configuration(suite, tmp_path, user):
+    """Who has an address of their own gets mail there, and who is an exception none, in whatever script."""
+    for what, wanted in (
+        ({"addresses": {user: "m@lab.example"}}, "user-1"),
+        ({"exceptions": [{"user": user, "reason": "teaches"}]}, "nobody"),
+    ):
+        users = yaml.safe_dump({"enabled": True, "domain": "lab.example", **what}, default_flow_style=True)
+        file = render(f"{MAIL}, users: {users.strip()}}}\n", tmp_path)
+        quoted = user.replace("\\", "\\\\").replace('"', '\\"')
+        labels = {"alertname": "DS01UserWaste", "notify": "user", "user": f'"{quoted}"'}
+
+        assert receiver(suite / "usr" / "bin" / "amtool", file, labels) == wanted
+
+
 def test_what_repeats_at_every_look_is_ready_by_then(tmp_path):
     """No repeat_interval equals its group_interval: at the next look it would be short by what sending took.
 
