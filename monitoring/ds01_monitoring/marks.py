@@ -13,7 +13,8 @@ TAGS = ["ds01", "maintenance"]
 
 
 def begin(grafana: Server, *, seconds: int, text: str) -> None:
-    """Mark the time from now on for `seconds`."""
+    """Mark the time from now on for `seconds`, in place of what was announced before."""
+    end(grafana)
     now = int(time.time() * 1000)
     body = {"time": now, "timeEnd": now + seconds * 1000, "tags": TAGS, "text": text}
     grafana.call("POST", "/api/annotations", body=body)

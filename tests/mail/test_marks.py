@@ -58,15 +58,24 @@ def grafana():
 def test_a_maintenance_is_marked_and_its_end_is_moved_when_it_ends_sooner(grafana):
     """The mark spans the announced time with the tags that the dashboards ask for; older marks stay."""
     server, kept = grafana
-    marks.begin(server, seconds=3600, text="gpu01: new cards")
     marks.begin(server, seconds=-60, text="an older one")
+    marks.begin(server, seconds=3600, text="gpu01: new cards")
 
-    assert kept[1]["timeEnd"] - kept[1]["time"] == 3_600_000
-    assert kept[1]["tags"] == ["ds01", "maintenance"]
-    older = kept[2]["timeEnd"]
+    assert kept[2]["timeEnd"] - kept[2]["time"] == 3_600_000
+    assert kept[2]["tags"] == ["ds01", "maintenance"]
+    older = kept[1]["timeEnd"]
     marks.end(server)
-    assert kept[1]["timeEnd"] <= time.time() * 1000
-    assert kept[2]["timeEnd"] == older
+    assert kept[2]["timeEnd"] <= time.time() * 1000
+    assert kept[1]["timeEnd"] == older
+
+
+def test_a_maintenance_in_place_of_another_ends_its_mark(grafana):
+    """Eight hours that were announced, and an hour instead: the dashboards show one hour."""
+    server, kept = grafana
+    marks.begin(server, seconds=8 * 3600, text="gpu01: new cards")
+    marks.begin(server, seconds=3600, text="gpu01: only one card")
+
+    assert kept[1]["timeEnd"] <= kept[2]["time"] < kept[2]["timeEnd"]
 
 
 def test_a_password_that_grafana_refuses_is_explained(grafana):
