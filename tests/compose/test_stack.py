@@ -330,6 +330,22 @@ def test_an_engine_that_does_not_answer_is_named_and_nothing_is_half_done(
     assert "failed" not in site.checks().values()
 
 
+def test_an_engine_that_hangs_is_named(site: EngineSite, tmp_path: Path) -> None:
+    """It takes the question and says nothing; `status` does not wait for it longer than for the rest."""
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "silent.sock"))
+        silent.listen()
+
+        code, told = site.manage(
+            "status", "--json", check=False, DOCKER_HOST=f"unix://{tmp_path}/silent.sock"
+        )
+
+    (failed,) = (one for one in json.loads(told)["deployments"][0]["checks"] if one["area"] == "services")
+    assert code == 1
+    assert "the Docker Engine does not answer in time" in failed["detail"]
+    assert "journalctl -u docker" in failed["hint"]
+
+
 def test_a_grafana_that_does_not_run_takes_no_password_and_is_named(site: EngineSite) -> None:
     """With the command that brings it back; the file keeps the password that is in force."""
     file = site.state.secrets / "grafana_admin_password"

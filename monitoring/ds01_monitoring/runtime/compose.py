@@ -110,7 +110,7 @@ class ComposeRuntime:
     def status(self) -> list[ServiceStatus]:
         """See `Runtime.status`."""
         plan = shared_files.read_plan(self.file)
-        there = {one.service: one for one in engine.containers()}
+        there = {one.service: one for one in engine.containers(engine.STATUS_SECONDS)}
         found = [described(name, there.get(name)) for name in plan.services]
         found += [ServiceStatus(name, "not installed", detail=why) for name, why in plan.left_out.items()]
         programs = self.host.services()

@@ -20,6 +20,9 @@ PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
 FOLDER_LABEL = "com.docker.compose.project.working_dir"
 ASK_SECONDS = 20
+STATUS_SECONDS = 8
+"""Less than `status` gives to each of its checks, so that the Engine's silence is told as such."""
+
 CHANGE_SECONDS = 300
 PULL_SECONDS = 1800
 
@@ -107,6 +110,11 @@ EXPLAINED = (
         r"bind source path does not exist",
         "a folder that a container needs is missing: {last}",
         "make that folder, or correct its path in monitoring.yaml",
+    ),
+    (
+        r"^no end after \d+ s$",
+        "the Docker Engine does not answer in time: {last}",
+        "is it stuck, or the machine overloaded? Its log: journalctl -u docker",
     ),
 )
 
@@ -238,18 +246,17 @@ def check(timeout: float = ASK_SECONDS) -> str:
     return version
 
 
-def containers() -> list[Container]:
-    """The containers of the stack, whatever their state."""
-    ids = docker(
-        "ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={PROJECT_LABEL}={PROJECT}"
-    ).split()
+def containers(timeout: float = ASK_SECONDS) -> list[Container]:
+    """The containers of the stack, whatever their state; each question is given `timeout` seconds."""
+    filtered = ("--filter", f"label={PROJECT_LABEL}={PROJECT}")
+    ids = docker("ps", "--all", "--quiet", "--no-trunc", *filtered, timeout=timeout).split()
     if not ids:
         return []
     try:
-        found = json.loads(docker("inspect", *ids))
+        found = json.loads(docker("inspect", *ids, timeout=timeout))
     except UserError:  # One ended between the two questions: ask once more.
-        ids = docker("ps", "--all", "--quiet", "--filter", f"label={PROJECT_LABEL}={PROJECT}").split()
-        found = json.loads(docker("inspect", *ids)) if ids else []
+        ids = docker("ps", "--all", "--quiet", *filtered, timeout=timeout).split()
+        found = json.loads(docker("inspect", *ids, timeout=timeout)) if ids else []
     return [Container(data["Config"]["Labels"].get(SERVICE_LABEL, ""), data) for data in found]
 
 
