@@ -125,7 +125,7 @@ def _site_files(settings: Settings, draft: Path) -> dict[str, str]:
 
 
 def _alertmanager(state: StateDir, running: Deployment | None, target: Path) -> None:
-    """Its files; where it runs, the silences of this moment instead of those of its last 15 minutes."""
+    """Its files; where it runs, the silences of this moment instead of those that it wrote last."""
     for name in ALERTMANAGER:
         if (state.data / "alertmanager" / name).is_file():
             _private(state.data / "alertmanager" / name, target / name)

@@ -1,6 +1,6 @@
 """Silences as Alertmanager stores them, so that a restore keeps their ids and needs no running server.
 
-Alertmanager writes its file every 15 minutes and when it ends; what its API says is newer. The file is a sequence
+Alertmanager writes its file every now and then (ours every 15 s) and when it ends; what its API says is newer. The file is a sequence
 of MeshSilence messages, each after its length (silence/silencepb/silence.proto in prometheus/alertmanager).
 """
 
