@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ds01_monitoring import command
-from ds01_monitoring.runtime import engine
+from ds01_monitoring.paths import StateDir
+from ds01_monitoring.runtime import engine, preflight
 
 from . import images
 from .engine_site import EngineSite
@@ -251,6 +252,18 @@ def test_what_the_engine_says_is_put_into_words(said: str, means: str) -> None:
     assert found is not None
     assert means in found.problem
     assert found.hint
+
+
+@pytest.mark.parametrize("written", ["link/rendered/current", "state/rendered/0123456789ab"])
+def test_ones_own_stack_is_recognised_however_its_folder_is_written(tmp_path: Path, written: str) -> None:
+    """Through a link to the state directory, and as the version that was in force when it was started."""
+    state = StateDir(tmp_path / "state")
+    state.rendered.mkdir(parents=True)
+    (tmp_path / "link").symlink_to("state")
+    labels = {engine.FOLDER_LABEL: str(tmp_path / written)}
+    container = engine.Container("prometheus", {"State": {"Running": True}, "Config": {"Labels": labels}})
+
+    preflight.no_other_stack([container], state.rendered)
 
 
 def test_words_that_nobody_knows_are_passed_on() -> None:

@@ -74,7 +74,7 @@ def check(context: Context, ours: set[int]) -> None:
     """
     settings = context.settings
     running = engine.containers()
-    no_other_stack(running, context.state.current)
+    no_other_stack(running, context.state.rendered)
     wanted = {**published(context), **on_host(context)}
     free_ports(wanted, {port for one in running for port in one.published()}, ours)
     free_subnet(settings.network.subnet)
@@ -105,21 +105,21 @@ def _exporter_folders(context: Context) -> list[str]:
     return exporter_folders(context.settings) if "ds01-exporter" in services(context) else []
 
 
-def no_other_stack(containers: list[Container], current: Path) -> None:
+def no_other_stack(containers: list[Container], rendered: Path) -> None:
     """Refuse to take over the containers of another stack: every stack's have the same names.
 
     Raises:
         UserError: Names where it was started from.
     """
-    folders = {one.folder for one in containers if one.running and one.folder}
+    folders = {Path(one.folder) for one in containers if one.running and one.folder}
     for folder in sorted(folders):
-        if Path(folder).resolve() != current.resolve():
-            state = folder.removesuffix("/rendered/current")
+        if folder.parent.resolve() != rendered.resolve():
+            ours = folder.parent.name == rendered.name
             raise UserError(
                 f"a stack of the project {engine.PROJECT} runs on this Engine already",
-                place=folder,
-                hint=f"monitoring-manage --state-dir {state} stop"
-                if state != folder
+                place=str(folder),
+                hint=f"monitoring-manage --state-dir {folder.parent.parent} stop"
+                if ours
                 else f"docker compose --project-name {engine.PROJECT} down; its volumes stay",
             )
 
