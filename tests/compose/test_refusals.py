@@ -182,7 +182,7 @@ def test_a_name_that_is_no_images_is_named_with_its_key(site: EngineSite, name: 
     """The Engine itself names neither."""
     site.configure(images={**site.settings["images"], "node_exporter": name})
 
-    assert f"images.node_exporter: {name}: is no name of an image" in refused(site)
+    assert f"images.node_exporter: {name}: the name of an image is wrong" in refused(site)
 
 
 @pytest.mark.engine

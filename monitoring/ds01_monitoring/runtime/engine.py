@@ -87,7 +87,7 @@ EXPLAINED = (
     ),
     (
         r"invalid reference format|invalid checksum digest",
-        "is no name of an image: {last}",
+        "the name of an image is wrong: {last}",
         "correct it under `images:` in monitoring.yaml: registry/name:tag, or registry/name@sha256:…",
     ),
     (
