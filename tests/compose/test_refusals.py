@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ds01_monitoring import command
+from ds01_monitoring.errors import UserError
 from ds01_monitoring.paths import StateDir
 from ds01_monitoring.runtime import engine, preflight
 
@@ -252,6 +253,28 @@ def test_what_the_engine_says_is_put_into_words(said: str, means: str) -> None:
     assert found is not None
     assert means in found.problem
     assert found.hint
+
+
+def _table(rows: list[tuple[str, str]]) -> str:
+    """Destinations and masks as /proc/net/route writes them."""
+    head = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n"
+    return head + "".join(f"tun0 {to} 00000000 0003 0 0 0 {mask} 0 0 0\n" for to, mask in rows)
+
+
+def test_a_route_collides_and_a_default_route_in_two_halves_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a VPN that takes all traffic writes it."""
+    routes = tmp_path / "route"
+    monkeypatch.setattr(preflight, "ROUTES", routes)
+    monkeypatch.setattr(engine, "networks", list)
+    halves = [("00000000", "00000080"), ("00000080", "00000080")]
+    routes.write_text(_table(halves))
+    preflight.free_subnet("172.30.101.0/24")
+
+    routes.write_text(_table([*halves, ("00001EAC", "0000FFFF")]))
+    with pytest.raises(UserError, match=r"collides with 172\.30\.0\.0/16 of the interface tun0"):
+        preflight.free_subnet("172.30.101.0/24")
 
 
 @pytest.mark.parametrize("written", ["link/rendered/current", "state/rendered/0123456789ab"])

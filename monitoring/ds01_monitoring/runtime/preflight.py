@@ -173,12 +173,15 @@ def _networks() -> Iterator[tuple[str, ipaddress.IPv4Network]]:
 
 
 def _routes() -> Iterator[tuple[str, ipaddress.IPv4Network]]:
-    """Routes but the default one; the kernel writes addresses as little-endian hexadecimal numbers (proc(5))."""
+    """Routes but the default one, which VPNs write as two halves.
+
+    The kernel writes addresses as little-endian hexadecimal numbers (proc(5)).
+    """
     rows = [line.split() for line in ROUTES.read_text().splitlines()[1:]] if ROUTES.exists() else []
     for interface, destination, *rest in rows:
         mask = rest[5]
         address, bits = (int.from_bytes(bytes.fromhex(text), "little") for text in (destination, mask))
-        if bits and interface != BRIDGE:
+        if bits.bit_count() > 1 and interface != BRIDGE:
             yield (
                 f"the interface {interface}",
                 ipaddress.IPv4Network((address, bits.bit_count()), strict=False),
