@@ -68,9 +68,9 @@ _TIMELINE = {
     "showValue": "auto",
     "tooltip": {"mode": "single", "sort": "none"},
 }
-# From rows of time, row and word to one column of words for each row, in the order of time.
+# From rows of time, row and word to one column of words for each row, in the order of the rows and of time.
 _WORDS = (
-    {"id": "sortBy", "options": {"fields": {}, "sort": [{"field": "Time"}]}},
+    {"id": "sortBy", "options": {"fields": {}, "sort": [{"field": "row"}]}},
     {"id": "groupingToMatrix", "options": {"columnField": "row", "rowField": "Time", "valueField": "word"}},
     {
         "id": "convertFieldType",
@@ -78,6 +78,7 @@ _WORDS = (
             "conversions": [{"destinationType": "time", "targetField": "Time\\row"}], "fields": {},
         },
     },
+    {"id": "sortBy", "options": {"fields": {}, "sort": [{"field": "Time\\row"}]}},
 )  # fmt: skip
 # From rows of time, row and value to one value for each row, in the order of the rows: an answer has none of its own.
 _IN_PLACE = (
