@@ -167,7 +167,8 @@ class Fleet:
             yield Past(f"ds01:gpu_{name}", cards, 15, HOUR)
         flags = [f'{card},reason="{why}"' for card in cards for why in reasons]
         yield Past("ds01:gpu_throttled:bool", flags, 15, HOUR // 2, set(range(len(flags))))
-        yield Past("ds01:allocation_utilization:ratio", holders, 15, 2 * HOUR, idle)
+        yield Past("ds01:allocation_utilization:ratio", holders, 15, HOUR // 2, idle)
+        yield Past("ds01:allocation_utilization:each1m", holders, 60, 2 * HOUR, idle)
         for name in ("held", "used", "wasted"):
             yield Past(f"ds01:allocation_{name}:gpus", holders, 60, HOUR)
             yield Past(f"ds01:user_{name}:gpus", self.users, 60, HOUR)
