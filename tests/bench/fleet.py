@@ -177,7 +177,7 @@ class Fleet:
         profiles = [f'host="{host}",GPU_I_PROFILE="1g.5gb"' for host in self.hosts]
         yield Past("ds01:slots_held:count", profiles, 60, HOUR)
         yield Past("ds01:user_idle:count", self.idle_users, 120, 24 * HOUR)
-        yield Past("node_filesystem_avail_bytes", disks, 15, 6 * HOUR)
+        yield Past("ds01:disk_available:bytes", disks, 60, 6 * HOUR)
         hosts = [f'host="{host}"' for host in self.hosts]
         yield Past("ds01:host_boot:timestamp_seconds", hosts, 300, 7 * 24 * HOUR, range(len(hosts)))
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ds01_monitoring.config.types import Celsius, Duration, Ratio, Section, Window
+from ds01_monitoring.config.types import Celsius, Duration, Ratio, Section, Trend, Window
 
 Audience = Literal["page", "mail", "digest", "dashboard"]
 """Who hears an alert: at once, by mail, once a week, nobody."""
@@ -80,7 +80,7 @@ class DiskFilling(Section):
 
     below: Ratio = 0.2
     within: Duration = "24h"
-    trend: Window = "6h"
+    trend: Trend = "6h"
     inodes_below: Ratio = 0.05
     lasting: Duration = "10m"
 

@@ -9,8 +9,6 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 DURATION = re.compile(r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
-SHORTEST_WINDOW = 60
-"""Seconds: four readings."""
 _UNIT_SECONDS = (365 * 86400, 7 * 86400, 86400, 3600, 60, 1)
 _SIZE = re.compile(r"\d+(B|KB|MB|GB|TB|PB|EB)")
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
@@ -52,10 +50,14 @@ def _duration(text: str) -> str:
     return text
 
 
-def _window(text: str) -> str:
-    if duration_seconds(text) < SHORTEST_WINDOW:
-        raise ValueError(f"{text} holds too few readings, which come every 15 s; 1m at least")
-    return text
+def _holding(readings: int, every: int) -> AfterValidator:
+    def validate(text: str) -> str:
+        if duration_seconds(text) < readings * every:
+            least = f"{readings * every // 60}m at least"
+            raise ValueError(f"{text} holds too few readings, which come every {every} s; {least}")
+        return text
+
+    return AfterValidator(validate)
 
 
 def _matches(pattern: re.Pattern[str], wanted: str) -> AfterValidator:
@@ -83,8 +85,11 @@ def _absolute(path: Path) -> Path:
 Duration = Annotated[str, AfterValidator(_duration)]
 """A Prometheus duration, kept as it was written; `duration_seconds` converts."""
 
-Window = Annotated[Duration, AfterValidator(_window)]
+Window = Annotated[Duration, _holding(4, every=15)]
 """A duration over which readings are looked at together; 1m at least."""
+
+Trend = Annotated[Duration, _holding(10, every=60)]
+"""A duration over which what is recorded once a minute is looked at together; 10m at least."""
 
 Size = Annotated[str, _matches(_SIZE, "a size; write it like 512MB or 20GB")]
 """A Prometheus size (powers of 1024), kept as it was written."""
