@@ -17,16 +17,17 @@ GIB = 1024**3
 
 WHOLE = 'gpu="0",host="gpu01",UUID="GPU-473571f2-fb37-ef7e-50fe-9885b74a23cd"'
 SLICED = 'gpu="1",host="gpu01",UUID="GPU-5c4d2f0e-0ddb-1882-ccba-3e5f36943994"'
+PROFILE = 'GPU_I_PROFILE="3g.40gb"'
 
 EXPECTED = {
-    "ds01:gpu_utilization:ratio": {WHOLE: 0.87, f'{SLICED},GPU_I_ID="2"': 0.408},
+    "ds01:gpu_utilization:ratio": {WHOLE: 0.87, f'{SLICED},GPU_I_ID="2",{PROFILE}': 0.408},
     "ds01:gpu_memory_used:bytes": {
         WHOLE: 10 * GIB,
-        f'{SLICED},GPU_I_ID="2"': GIB,
-        f'{SLICED},GPU_I_ID="9"': 2 * GIB,
+        f'{SLICED},GPU_I_ID="2",{PROFILE}': GIB,
+        f'{SLICED},GPU_I_ID="9",{PROFILE}': 2 * GIB,
     },
     "ds01:gpu_memory_total:bytes": {WHOLE: 39 * GIB},
-    "ds01:gpu_tensor_active:ratio": {f'{SLICED},GPU_I_ID="2"': 0.125},
+    "ds01:gpu_tensor_active:ratio": {f'{SLICED},GPU_I_ID="2",{PROFILE}': 0.125},
     "ds01:gpu_temperature:celsius": {WHOLE: 61, SLICED: 48},
     "ds01:gpu_power:watts": {WHOLE: 251.5, SLICED: 180},
     "ds01:gpu_power_limit:watts": {WHOLE: 400},
@@ -35,7 +36,6 @@ EXPECTED = {
     'ds01:gpu_throttled:bool{reason="power_cap"}': {f'{WHOLE},reason="power_cap"': 1},
     "ds01:gpu_ecc_correctable:count": {WHOLE: 1},
     "ds01:gpus:count": {'host="gpu01"': 2},
-    "ds01:gpu_instances:count": {'host="gpu01"': 2},
 }
 
 
