@@ -107,7 +107,7 @@ def series() -> Iterator[tuple[str, int, list[str]]]:
     for name in ("held", "total", "free"):
         yield f"ds01:slots_{name}:gpus", 60, profile
     yield "ds01:slot_utilization:avg10m", 600, sliced
-    yield "ds01:slot_memory_used:each1m", 60, [label.partition(",gpu=")[0] for label in sliced]
+    yield "ds01:slot_memory_used:bytes", 60, sliced
     yield (
         "ds01:slot_use:ratio",
         60,
