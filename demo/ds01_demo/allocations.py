@@ -107,10 +107,11 @@ def _slots(world: World) -> Iterator[Sample]:
     for gpu in world.gpus:
         for slot in gpu.slots:
             labels = {"gpu_slot": slot.name, "gpu": str(gpu.index), "UUID": gpu.uuid}
+            profile = {"GPU_I_PROFILE": slot.profile} if slot.profile else {}
             if slot.profile:
-                labels |= {"GPU_I_ID": str(slot.instance_id), "GPU_I_PROFILE": slot.profile}
+                labels |= {"GPU_I_ID": str(slot.instance_id), **profile}
             yield Sample("ds01_gpu_slot_info", labels, 1)
-            yield Sample("ds01_gpu_slot_fraction", {"gpu_slot": slot.name}, slot.fraction)
+            yield Sample("ds01_gpu_slot_fraction", {"gpu_slot": slot.name, **profile}, slot.fraction)
 
 
 def _containers(world: World, jobs: list[Job], time: int) -> Iterator[Sample]:

@@ -35,7 +35,9 @@ METRICS = {
         ("gpu_slot", "gpu", "UUID", "GPU_I_ID", "GPU_I_PROFILE"),
         "Every slot of the machine, held or free, with the names that the hardware exporters use.",
     ),
-    "ds01_gpu_slot_fraction": Row("gauge", ("gpu_slot",), "Share of a whole GPU that the slot is (0 to 1)."),
+    "ds01_gpu_slot_fraction": Row(
+        "gauge", ("gpu_slot", "GPU_I_PROFILE"), "Share of a whole GPU that the slot is (0 to 1)."
+    ),
     "ds01_allocation_conflicts": Row(
         "gauge", ("kind",), "Allocations on which the sources contradict each other."
     ),

@@ -153,7 +153,7 @@ def topology_families(table: SlotTable | None) -> Iterator[Metric]:
     yield family("ds01_gpu_slot_info", ((_names(slot), 1.0) for slot in slots))
     yield family(
         "ds01_gpu_slot_fraction",
-        (((slot.name,), slot.fraction) for slot in slots if slot.fraction is not None),
+        (((slot.name, slot.profile or ""), slot.fraction) for slot in slots if slot.fraction is not None),
     )
 
 

@@ -141,7 +141,9 @@ class Fleet:
         for family, value in MEMORY.items():
             yield from (f"{family}{{{labels}}} {value}\n" for labels, _ in rows)
         yield from (f"ds01_gpu_slot_info{{{one.slot},{_further(one.instance)}}} 1\n" for one in slices)
-        yield from (f"ds01_gpu_slot_fraction{{{one.slot}}} {1 / SLICES}\n" for one in slices)
+        yield from (
+            f'ds01_gpu_slot_fraction{{{one.slot},GPU_I_PROFILE="1g.5gb"}} {1 / SLICES}\n' for one in slices
+        )
         holders = [labels for labels in self.holders if labels.startswith(f'host="{host}",')]
         yield from (f"ds01_gpu_allocated{{{labels}}} 1\n" for labels in holders)
         yield from (f"ds01_gpu_allocated_since_timestamp_seconds{{{labels}}} 1\n" for labels in holders)

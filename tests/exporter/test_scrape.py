@@ -126,7 +126,11 @@ def test_slots_carry_the_names_of_the_hardware(site, scrape):
         ("1.0", "1", UUID.format(1), "7", "1g.5gb"): 1,
         ("1.1", "1", UUID.format(1), "2", "3g.20gb"): 1,
     }
-    assert result.of("ds01_gpu_slot_fraction") == {("0",): 1, ("1.0",): 1 / 7, ("1.1",): 3 / 7}
+    assert result.of("ds01_gpu_slot_fraction", "gpu_slot", "GPU_I_PROFILE") == {
+        ("0", ""): 1,
+        ("1.0", "1g.5gb"): 1 / 7,
+        ("1.1", "3g.20gb"): 3 / 7,
+    }
 
 
 def test_a_changed_topology_is_read_again(site, scrape):
@@ -136,7 +140,7 @@ def test_a_changed_topology_is_read_again(site, scrape):
     assert len(scrape(exporter).of("ds01_gpu_slot_info")) == 3
     site.write_topology({"schema": "gpu-telemetry/list/1", "gpus": [{"index": 5, "uuid": "GPU-5"}]})
 
-    assert set(scrape(exporter).of("ds01_gpu_slot_fraction")) == {("5",)}
+    assert set(scrape(exporter).of("ds01_gpu_slot_fraction", "gpu_slot")) == {("5",)}
 
     site.topology_file.unlink()
     gone = scrape(exporter)
