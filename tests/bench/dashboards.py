@@ -99,14 +99,16 @@ def series() -> Iterator[tuple[str, int, list[str]]]:
     yield "ds01:allocation_utilization:ratio", 15, holders
     for name in ("gpu_temperature:celsius", "gpu_power:watts", "gpu_energy:joules"):
         yield f"ds01:{name}", 15, cards
+    named = [label.partition(",gpu=")[0] for label in sliced]
     for name in ("held", "used", "wasted"):
-        yield f"ds01:slot_{name}:hours10m", 600, [label.partition(",gpu=")[0] for label in sliced]
+        yield f"ds01:slot_{name}:hours10m", 600, named
         yield f"ds01:user_{name}:hours10m", 600, users
         yield f"ds01:user_{name}:gpus", 60, users
     yield "ds01:user_energy:joules10m", 600, users
     for name in ("held", "total", "free"):
         yield f"ds01:slots_{name}:gpus", 60, profile
-    yield "ds01:slot_utilization:avg10m", 600, sliced
+    yield "ds01:slot_utilization:avg10m", 600, named
+    yield "ds01:slot_utilization:each1m", 60, named
     yield "ds01:slot_memory_used:bytes", 60, sliced
     yield (
         "ds01:slot_use:ratio",

@@ -165,6 +165,7 @@ class Fleet:
         idle = {number for number, busy in enumerate(self.holders.values()) if not busy}
         named = [f"{one.slot},{_further(one.instance)}" for one in self.slices]
         yield Past("ds01:slot_utilization:ratio", named, 15, HOUR)
+        yield Past("ds01:slot_utilization:each1m", [one.slot for one in self.slices], 60, HOUR)
         for name in ("temperature:celsius", "power:watts", "energy:joules"):
             yield Past(f"ds01:gpu_{name}", cards, 15, HOUR)
         flags = [f'{card},reason="{why}"' for card in cards for why in reasons]
