@@ -187,7 +187,7 @@ def _watch(url: str) -> dict[str, list[float]]:
     while any(len(seen[group]) <= EVALUATIONS for group in groups):
         if time.monotonic() > deadline:
             raise RuntimeError(f"no {EVALUATIONS} evaluations of each group in {PATIENCE_SECONDS} s")
-        time.sleep(2)
+        time.sleep(5)
         with urllib.request.urlopen(url, timeout=60) as reply:
             metrics = reply.read().decode()
         figures = {
