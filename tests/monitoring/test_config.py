@@ -47,7 +47,10 @@ def test_an_empty_file_or_key_means_the_default(text):
         ("alerts: {gpu_waste: {window: soon}}\n", "alerts.gpu_waste.window: 'soon' is no duration"),
         ("alerts: {gpu_waste: {window: 0s}}\n", "alerts.gpu_waste.window: must be longer than zero"),
         ("alerts: {gpu_metrics_frozen: {window: 15s}}", "15s holds too few readings, which come every 15 s"),
-        ("alerts: {disk_filling: {trend: 9m}}", "9m holds too few readings, which come every 60 s; 10m at least"),
+        (
+            "alerts: {disk_filling: {trend: 9m}}",
+            "9m holds too few readings, which come every 60 s; 10m at least",
+        ),
         ("alerts: {notifications_failing: {watchdog_after: 1s}}", "1s holds too few readings"),
         ("alerts: {xid: {remember: 5s}}", "5s holds too few readings"),
         ("notify: {users: {after: 1s}}", "notify.users.after: 1s holds too few readings"),
