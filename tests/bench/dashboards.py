@@ -109,7 +109,7 @@ def series() -> Iterator[tuple[str, int, list[str]]]:
         yield f"ds01:slots_{name}:gpus", 60, profile
     yield "ds01:slot_utilization:avg10m", 600, named
     yield "ds01:slot_utilization:each1m", 60, named
-    yield "ds01:slot_memory_used:bytes", 60, sliced
+    yield "ds01:slot_memory_used:bytes", 15, sliced
     yield (
         "ds01:slot_use:ratio",
         60,
