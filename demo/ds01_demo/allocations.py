@@ -108,9 +108,8 @@ def _slots(world: World) -> Iterator[Sample]:
         for slot in gpu.slots:
             labels = {"gpu_slot": slot.name, "gpu": str(gpu.index), "UUID": gpu.uuid}
             profile = {"GPU_I_PROFILE": slot.profile} if slot.profile else {}
-            if slot.profile:
-                labels |= {"GPU_I_ID": str(slot.instance_id), **profile}
-            yield Sample("ds01_gpu_slot_info", labels, 1)
+            instance = {"GPU_I_ID": str(slot.instance_id)} if slot.profile else {}
+            yield Sample("ds01_gpu_slot_info", labels | instance | profile, 1)
             yield Sample("ds01_gpu_slot_fraction", {"gpu_slot": slot.name, **profile}, slot.fraction)
 
 
