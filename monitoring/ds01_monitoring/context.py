@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ds01_monitoring import compose_facts, detect, inventory, mailing, quiet, secrets
 from ds01_monitoring import demo as demos
+from ds01_monitoring.runtime.binaries import PROMETHEUS_FEATURES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,6 +87,7 @@ class Context:
             "demo": self.demo,
             "http_user": secrets.USER,
             "prometheus_gogc": PROMETHEUS_GOGC,
+            "prometheus_features": PROMETHEUS_FEATURES,
             "dcgm_exporter_version": exporter,
             "dcgm_version": dcgm,
             "exporter_env": exporter_environment(self),

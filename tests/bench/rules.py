@@ -28,6 +28,7 @@ from tests.rules import driver
 from tests.rules.proofs import seconds
 
 from ds01_monitoring.context import PROMETHEUS_GOGC
+from ds01_monitoring.runtime.binaries import own_options
 
 LIMIT_SECONDS = 2.0
 EVALUATIONS = 5
@@ -100,6 +101,7 @@ def _prometheus(folder: Path, promtool: Path) -> Iterator[str]:
         f"--storage.tsdb.path={folder}/data",
         f"--web.listen-address={address}",
         "--web.enable-remote-write-receiver",
+        *own_options("prometheus", promtool.with_name("prometheus")),
     ]
     environment = {**os.environ, "GOGC": str(PROMETHEUS_GOGC)}
     server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -18,6 +18,7 @@ from ds01_monitoring.context import PROMETHEUS_GOGC, dcgm_versions
 from ds01_monitoring.deploy import Refused, deploy
 from ds01_monitoring.errors import ConfigError
 from ds01_monitoring.render import render
+from ds01_monitoring.runtime.binaries import PROMETHEUS_FEATURES
 from ds01_monitoring.templates import Templates
 
 
@@ -289,6 +290,7 @@ def test_prometheus_is_given_room_for_garbage_in_both_runtimes(settings, state):
     programs.read(native.path / "supervisord.conf")
 
     assert services["prometheus"]["environment"] == {"GOGC": str(PROMETHEUS_GOGC)}
+    assert PROMETHEUS_FEATURES in services["prometheus"]["command"]
     assert programs["program:prometheus"]["environment"] == f'GOGC="{PROMETHEUS_GOGC}"'
 
 

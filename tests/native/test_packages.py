@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from ds01_monitoring import command
 from ds01_monitoring.errors import UserError
 from ds01_monitoring.runtime import packages
+from ds01_monitoring.runtime.binaries import own_options
 
-if TYPE_CHECKING:
-    from pathlib import Path
+TOOLS = Path(__file__).resolve().parents[2] / ".tools"
 
 
 @pytest.fixture
@@ -75,6 +75,33 @@ def test_alertmanager_finds_its_templates(bookworm: Path, tmp_path: Path) -> Non
     assert "Completed loading of configuration file" in done.stdout
     assert "failed to parse templates" not in done.stdout
     assert "Listening on" in done.stdout or "listen" in done.stdout.lower()
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("suite", ["bookworm", "sid"])
+def test_prometheus_knows_the_features_that_it_is_asked_for(suite: str, tmp_path: Path) -> None:
+    """Both generations start without a word about an unknown feature; the newer one says that it is on."""
+    try:
+        program = packages.fetch(suite, TOOLS) / "usr/bin/prometheus"
+    except UserError as error:
+        pytest.skip(f"no Debian packages: {error}")
+    (tmp_path / "prometheus.yml").touch()
+
+    # No such address: it stops once everything else is set up.
+    done = command.run(
+        [
+            str(program),
+            f"--config.file={tmp_path}/prometheus.yml",
+            f"--storage.tsdb.path={tmp_path}/data",
+            "--web.listen-address=256.0.0.1:1",
+            *own_options("prometheus", program),
+        ],
+        timeout=60,
+        check=False,
+    )
+
+    assert "Unknown option" not in done.stdout
+    assert ("concurrent rule evaluation enabled" in done.stdout) == (suite == "sid")
 
 
 def test_a_tree_of_another_version_is_made_anew(complete: Path, unreachable: packages.Source) -> None:

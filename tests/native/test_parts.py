@@ -130,6 +130,28 @@ def test_only_debians_prometheus_is_told_where_its_page_is(tmp_path: Path) -> No
     assert binaries.own_options("prometheus", debian) == [f"--web.local-assets={page}"]
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("prometheus, version 2.42.0+ds (branch: debian/sid, revision: 2.42.0+ds-5+deb12u1)", False),
+        (
+            "prometheus, version 2.49.0 (branch: HEAD, revision: 43e14844a33b65e2a396e3944272af8b3a494071)",
+            True,
+        ),
+        ("prometheus, version 3.5.3+ds1 (branch: debian/sid, revision: 3.5.3+ds1-6)", True),
+        ("Segmentation fault", False),
+    ],
+)
+def test_prometheus_is_asked_for_side_by_side_evaluation_where_it_knows_it(
+    tmp_path: Path, said: str, told: bool
+) -> None:
+    """An older one warns of it at each start, and what cannot say its version is not asked for anything."""
+    program = _program(tmp_path, "prometheus")
+    program.write_text(f"#!/bin/sh\necho '{said}'\n")
+
+    assert binaries.own_options("prometheus", program) == [binaries.PROMETHEUS_FEATURES] * told
+
+
 def test_grafana_is_told_its_home(tmp_path: Path) -> None:
     """Both of its programs work: `grafana server`, and the older `grafana-server`."""
     new, old = _program(tmp_path / "bin", "grafana"), _program(tmp_path / "bin", "grafana-server")

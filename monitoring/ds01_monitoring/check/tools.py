@@ -83,8 +83,7 @@ def version(tool: Tool | None) -> tuple[int, ...]:
     if tool is None:
         return ()
     _, output = tool.run("--version")
-    match = re.search(r"version (\d+)\.(\d+)\.(\d+)", output)
-    return tuple(int(part) for part in match.groups()) if match else ()
+    return binaries.version_in(output)
 
 
 def _ask(tree: RenderedTree, tool: Tool | None, name: str, *args: str) -> list[Finding]:

