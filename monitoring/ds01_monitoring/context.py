@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ds01_monitoring import compose_facts, detect, inventory, mailing, quiet, secrets
 from ds01_monitoring import demo as demos
-from ds01_monitoring.runtime.binaries import PROMETHEUS_FEATURES
+from ds01_monitoring.runtime.binaries import prometheus_features
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,7 +87,7 @@ class Context:
             "demo": self.demo,
             "http_user": secrets.USER,
             "prometheus_gogc": PROMETHEUS_GOGC,
-            "prometheus_features": PROMETHEUS_FEATURES,
+            "prometheus_features": prometheus_features(tag_version(self.settings.images.prometheus)),
             "dcgm_exporter_version": exporter,
             "dcgm_version": dcgm,
             "exporter_env": exporter_environment(self),
@@ -233,3 +233,9 @@ def dcgm_versions(image: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return (), ()
     dcgm, exporter = (tuple(int(part) for part in text.split(".")) if text else () for text in match.groups())
     return exporter, dcgm
+
+
+def tag_version(image: str) -> tuple[int, ...]:
+    """The version that an image's tag tells, as in `prom/prometheus:v3.14.0`; empty where it does not."""
+    match = re.search(r":v?(\d+(?:\.\d+)+)(?:-[a-z][\w.-]*)?(?:@.*)?$", image)
+    return tuple(int(part) for part in match[1].split(".")) if match else ()

@@ -28,7 +28,7 @@ from tests.rules import driver
 from tests.rules.proofs import seconds
 
 from ds01_monitoring.context import PROMETHEUS_GOGC
-from ds01_monitoring.runtime.binaries import own_options
+from ds01_monitoring.runtime.binaries import features, own_options
 
 LIMIT_SECONDS = 2.0
 EVALUATIONS = 5
@@ -95,13 +95,15 @@ def _prometheus(folder: Path, promtool: Path) -> Iterator[str]:
     threading.Thread(target=source.serve_forever, daemon=True).start()
     (folder / "prometheus.yml").touch()
     address = f"127.0.0.1:{_free_port()}"
+    program = promtool.with_name("prometheus")
     command = [
-        promtool.with_name("prometheus"),
+        program,
         f"--config.file={folder}/prometheus.yml",
         f"--storage.tsdb.path={folder}/data",
         f"--web.listen-address={address}",
         "--web.enable-remote-write-receiver",
-        *own_options("prometheus", promtool.with_name("prometheus")),
+        *own_options("prometheus", program),
+        *features("prometheus", program),
     ]
     environment = {**os.environ, "GOGC": str(PROMETHEUS_GOGC)}
     server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ds01_monitoring.config import Settings
 from ds01_monitoring.paths import StateDir
 from ds01_monitoring.render import render
-from ds01_monitoring.runtime.binaries import own_options
+from ds01_monitoring.runtime.binaries import features, own_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,7 +171,7 @@ def commands(
     yield [
         str(tools / "prometheus"), f"--config.file={tree}/prometheus/prometheus.yml",
         f"--storage.tsdb.path={folder}/tsdb", f"--web.listen-address={addresses['prometheus']}",
-        *own_options("prometheus", tools / "prometheus"),
+        *own_options("prometheus", tools / "prometheus"), *features("prometheus", tools / "prometheus"),
     ]  # fmt: skip
 
 

@@ -18,7 +18,6 @@ from ds01_monitoring.context import PROMETHEUS_GOGC, dcgm_versions
 from ds01_monitoring.deploy import Refused, deploy
 from ds01_monitoring.errors import ConfigError
 from ds01_monitoring.render import render
-from ds01_monitoring.runtime.binaries import PROMETHEUS_FEATURES
 from ds01_monitoring.templates import Templates
 
 
@@ -290,8 +289,20 @@ def test_prometheus_is_given_room_for_garbage_in_both_runtimes(settings, state):
     programs.read(native.path / "supervisord.conf")
 
     assert services["prometheus"]["environment"] == {"GOGC": str(PROMETHEUS_GOGC)}
-    assert PROMETHEUS_FEATURES in services["prometheus"]["command"]
     assert programs["program:prometheus"]["environment"] == f'GOGC="{PROMETHEUS_GOGC}"'
+
+
+@pytest.mark.parametrize(
+    ("tag", "told"),
+    [(":v3.14.0", True), (":v3.1.0-distroless@sha256:0011", True), (":v2.53.0", False), (":latest", False)],
+)
+def test_prometheus_evaluates_side_by_side_where_its_image_says_that_it_can(settings, state, tag, told):
+    """A version that is too old, or that the tag does not tell, evaluates in the order of the file."""
+    images = settings.images.model_copy(update={"prometheus": f"mirror:5000/prom/prometheus{tag}"})
+    tree = render(settings.model_copy(update={"images": images}), state, runtime="compose", hardware="none")
+    services = yaml.safe_load((tree.path / "docker-compose.yaml").read_text())["services"]
+
+    assert ("--enable-feature=concurrent-rule-eval" in services["prometheus"]["command"]) == told
 
 
 def test_the_counters_file_fits_the_image(settings, state):

@@ -11,7 +11,7 @@ import pytest
 from ds01_monitoring import command
 from ds01_monitoring.errors import UserError
 from ds01_monitoring.runtime import packages
-from ds01_monitoring.runtime.binaries import own_options
+from ds01_monitoring.runtime.binaries import features
 
 TOOLS = Path(__file__).resolve().parents[2] / ".tools"
 
@@ -94,7 +94,7 @@ def test_prometheus_knows_the_features_that_it_is_asked_for(suite: str, tmp_path
             f"--config.file={tmp_path}/prometheus.yml",
             f"--storage.tsdb.path={tmp_path}/data",
             "--web.listen-address=256.0.0.1:1",
-            *own_options("prometheus", program),
+            *features("prometheus", program),
         ],
         timeout=60,
         check=False,

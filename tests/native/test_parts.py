@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from ds01_monitoring import command
 from ds01_monitoring.runtime import binaries, child, logfiles, ports
 
 if TYPE_CHECKING:
@@ -135,21 +137,53 @@ def test_only_debians_prometheus_is_told_where_its_page_is(tmp_path: Path) -> No
     [
         ("prometheus, version 2.42.0+ds (branch: debian/sid, revision: 2.42.0+ds-5+deb12u1)", False),
         (
-            "prometheus, version 2.49.0 (branch: HEAD, revision: 43e14844a33b65e2a396e3944272af8b3a494071)",
+            "prometheus, version 3.0.1 (branch: HEAD, revision: 1f56e8492c31a558ccea833027db4bd7f8b6d0e9)",
+            False,
+        ),
+        (
+            "prometheus, version 3.1.0 (branch: HEAD, revision: 7086161a93b262aa0949dbf2aba15a5a7b13e0a3)",
             True,
         ),
         ("prometheus, version 3.5.3+ds1 (branch: debian/sid, revision: 3.5.3+ds1-6)", True),
-        ("Segmentation fault", False),
+        ("no version", False),
     ],
 )
-def test_prometheus_is_asked_for_side_by_side_evaluation_where_it_knows_it(
+def test_prometheus_evaluates_side_by_side_where_it_keeps_the_order(
     tmp_path: Path, said: str, told: bool
 ) -> None:
-    """An older one warns of it at each start, and what cannot say its version is not asked for anything."""
+    """An older one does not know the feature, or forgets the order of a group that reads ALERTS."""
     program = _program(tmp_path, "prometheus")
     program.write_text(f"#!/bin/sh\necho '{said}'\n")
 
-    assert binaries.own_options("prometheus", program) == [binaries.PROMETHEUS_FEATURES] * told
+    assert binaries.features("prometheus", program) == ["--enable-feature=concurrent-rule-eval"] * told
+    assert binaries.features("alertmanager", program) == []
+
+
+def test_a_prometheus_that_does_not_say_its_version_starts_all_the_same(tmp_path: Path) -> None:
+    """It is started without the feature, and its log says why."""
+    program = _program(tmp_path / "bin", "prometheus")
+    program.write_text('#!/bin/sh\necho "arguments: $*"\n[ "$1" != --version ]\n')
+    run = tmp_path / "run"
+    run.mkdir()
+    environment = {
+        **os.environ,
+        "DS01_RUN": str(run),
+        "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
+    }
+
+    child_of_ours = [
+        sys.executable,
+        "-m",
+        child.__name__,
+        "prometheus",
+        "--",
+        "prometheus",
+        "--config.file=x",
+    ]
+    done = command.run(child_of_ours, timeout=60, env=environment)
+
+    assert done.stdout.splitlines()[-1] == "arguments: --config.file=x"
+    assert "without what depends on the version" in done.stdout
 
 
 def test_grafana_is_told_its_home(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ds01_monitoring.errors import UserError
 from ds01_monitoring.runtime import binaries, processes
 
 ACCOUNTS = "accounts.json"
@@ -101,6 +102,15 @@ def _become(account: dict[str, Any]) -> None:
         os.setuid(account["uid"])
 
 
+def _features(name: str, program: Path) -> list[str]:
+    """What its version has; it starts without where it does not say that."""
+    try:
+        return binaries.features(name, program)
+    except UserError as failure:
+        print(f"started without what depends on the version: {failure}", file=sys.stderr)  # noqa: T201
+        return []
+
+
 def main() -> None:
     """Become the program that the command line names."""
     # A reload that comes before the program listens for it must not end it; Prometheus listens again later.
@@ -122,8 +132,9 @@ def main() -> None:
     processes.write(run, processes.this_process(name, environment=started_with, starts=starts))
     if "--after" in options:
         _wait_for(options["--after"])
-    _become(account)
     rest = [*arguments[1:], *binaries.own_options(arguments[0], program)]
+    _become(account)
+    rest += _features(arguments[0], program)
     os.execve(program, [str(program), *rest], environment)  # noqa: S606 - becoming it is the point.
 
 
