@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import re
 import signal
-import socket
 import subprocess  # noqa: TID251 - the doors are for the programs, not for their tests.
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -31,29 +28,6 @@ class Served:
     process: subprocess.Popen[str]
     dcgm_port: int
     smtp_port: int
-
-    def docker(self, path: str) -> tuple[int, Any]:
-        """Status and JSON body of a GET on the Docker socket."""
-        connection = UnixConnection(str(self.root / "docker.sock"))
-        connection.request("GET", path)
-        response = connection.getresponse()
-        body = response.read()
-        connection.close()
-        return response.status, json.loads(body)
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=30)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the path instead of a host."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 def start(root: Path, *options: str) -> Served:
