@@ -179,7 +179,7 @@ def test_one_mail_a_day_however_often_it_flaps(alertmanager, mailbox):
 
 def test_what_lasts_is_told_again_after_an_hour(alertmanager, mailbox):
     """The mail about a critical alert comes again at the twelfth look of five minutes, not at the eleventh or thirteenth."""
-    look = 1.5
+    look = 2.5
     running = alertmanager(scale=300 / look)
     running.post("DS01Critical", severity="critical", notify="page")
     wait_for(lambda: len(mailbox.mails) >= 2, "the mail after an hour")
