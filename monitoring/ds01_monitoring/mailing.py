@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,10 +13,13 @@ USER_NAME = "[a-z_][a-z0-9_-]*([.][a-z0-9_-]+)*"
 """Names that become a mail address by themselves. A user label is a claim that anybody can make with `docker run
 --label`: with `x@evil.example,ann` in it, the mail would go to both. RE2, anchored by Alertmanager."""
 
+DRY_RUN = "users-dry-run"
+"""The administrators, who get what the users would have got."""
+
 
 @dataclass(frozen=True)
 class Route:
-    """One sub-route: what it matches, who gets it, and whether that is the user."""
+    """One sub-route: what it matches, who gets it, and whether that is a user's mail, which waits out quiet hours."""
 
     matcher: str
     receiver: str
@@ -38,8 +41,8 @@ class UserMail:
     Attributes:
         enabled: Whether waste alerts are mailed to users at all.
         routes: Sub-routes in the order in which they are tried.
-        receivers: The receivers that these routes name, besides `nobody` and `admins-for-users`.
-        told: Matchers of the users who get their own mail, or by exception none.
+        receivers: The receivers that these routes name, besides `nobody` and `users-dry-run`.
+        told: Matchers of the users who get their own mail, or by exception none; empty in a dry run.
     """
 
     enabled: bool
@@ -54,8 +57,6 @@ def user_mail(settings: Settings) -> UserMail:
     if not users.enabled:
         return UserMail(enabled=False)
     excepted = [Route(_is(entry.user), "nobody", mails_user=False) for entry in users.exceptions]
-    if users.dry_run:
-        return UserMail(enabled=True, routes=tuple(excepted))
     named = [
         (Route(_is(user), f"user-{number}", mails_user=True), Receiver(f"user-{number}", address))
         for number, (user, address) in enumerate(sorted(users.addresses.items()), start=1)
@@ -65,6 +66,9 @@ def user_mail(settings: Settings) -> UserMail:
     if users.domain:
         routes.append(Route(f'user=~"{USER_NAME}"', "users", mails_user=True))
         receivers.append(Receiver("users", "{{ .GroupLabels.user }}@" + users.domain))
+    if users.dry_run:
+        rehearsed = (replace(route, receiver=DRY_RUN) if route.mails_user else route for route in routes)
+        return UserMail(enabled=True, routes=tuple(rehearsed))
     return UserMail(
         enabled=True,
         routes=tuple(routes),

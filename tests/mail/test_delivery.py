@@ -137,18 +137,61 @@ def test_a_claimed_name_is_mailed_to_nobody(alertmanager, mailbox):
     )
 
 
-def test_a_dry_run_tells_the_administrators(alertmanager, mailbox):
-    """With dry_run the mail goes to the administrators, marked."""
-    running = alertmanager(USERS + "  dry_run: true\n", scale=300)
+def test_a_name_without_an_address_says_what_is_missing(alertmanager, mailbox):
+    """Where only addresses are given, a good name that is not among them is not called a bad one."""
+    running = alertmanager("users: {enabled: true, addresses: {ann: ann@lab.example}}", scale=300)
     running.post("DS01UserWaste", severity="none", notify="user", topic="waste", user="bob")
     wait_for(lambda: mailbox.mails, "the mail")
 
     assert mailbox.mails[0].to == ["admin@example.org"]
-    assert mailbox.mails[0].subject == "LAB idle GPU: DS01UserWaste"
+    assert 'no address is known for "bob"' in mailbox.mails[0].part("plain")
+    assert "notify.users.domain" in mailbox.mails[0].part("plain")
+
+
+def test_a_dry_run_shows_the_administrators_the_users_mail(alertmanager, mailbox):
+    """With dry_run the administrators get, marked, what the user would have read; a claimed name is told as ever."""
+    running = alertmanager(USERS + "  dry_run: true\n", scale=300)
+    for user in ("bob", "eve", "x@evil.example,ann"):
+        running.post("DS01UserWaste", severity="none", notify="user", topic="waste", user=user)
+    running.post("DS01MIGWaste", severity="warning", notify="mail", topic="waste", user="bob", gpu_slot="1.0")
+    wait_for(
+        lambda: len(mailbox.mails) >= 3,
+        "bob's mail, the one about the claimed name and the administrators' own",
+    )
+
+    assert {("admin@example.org",)} == {tuple(mail.to) for mail in mailbox.mails}
+    mails = {mail.subject: mail for mail in mailbox.mails}
+    assert set(mails) == {
+        "LAB A GPU that you hold is idle (dry run: not sent to bob)",
+        "LAB idle GPU: DS01UserWaste",
+        "LAB WARNING: DS01MIGWaste",
+    }
+    rehearsal = mails["LAB A GPU that you hold is idle (dry run: not sent to bob)"]
     for part in ("plain", "html"):
-        assert "would have got the following" in mailbox.mails[0].part(part)
-        assert "(none)" not in mailbox.mails[0].part(part)
-    assert 'user "bob"' in mailbox.mails[0].part("plain")
+        for words in (
+            "would have got the following",
+            "Hello bob",
+            "description of DS01UserWaste",
+            "please stop",
+        ):
+            assert words in rehearsal.part(part)
+    assert "is no user name" in mails["LAB idle GPU: DS01UserWaste"].part("plain")
+
+
+def test_a_dry_run_keeps_quiet_hours(alertmanager, mailbox):
+    """In quiet hours no user would get a mail, so none is shown."""
+    always = "quiet_hours: {time_zone: UTC, days: [monday, tuesday, wednesday, thursday, friday, saturday, sunday]}\n"
+    running = alertmanager(USERS + "  dry_run: true\n" + always, scale=300)
+    running.post("DS01UserWaste", severity="none", notify="user", topic="waste", user="bob")
+    running.post("DS01UserWaste", severity="none", notify="user", topic="waste", user="a b")
+    wait_for(lambda: mailbox.mails, "the mail about the name that is none")
+    running.post("DS01Last", severity="critical", notify="page")
+    wait_for(lambda: len(mailbox.mails) >= 2, "the last alert's mail")
+
+    assert [mail.subject for mail in mailbox.mails] == [
+        "LAB idle GPU: DS01UserWaste",
+        "LAB CRITICAL: DS01Last",
+    ]
 
 
 def test_one_mail_a_day_however_often_it_flaps(alertmanager, mailbox):
