@@ -134,37 +134,45 @@ def test_annotations_expand(case: Path, tmp_path: Path) -> None:
     assert not re.search(r"not been able [^\"]*\(up = 1\)", outcome.output)
 
 
+def _texts(
+    folder: Path,
+    files: list[str],
+    series: dict[str, str],
+    *alerts: str,
+    tool: tuple[str, str] = next(iter(TOOLS.items()), ("", "")),
+    at: str = "40m",
+) -> list[str]:
+    """The annotations of the alerts that fire, as promtool prints them because none was expected."""
+    driver.write(driver.render(), folder, annotations=True)
+    test = {
+        "interval": "15s",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "alert_rule_test": [{"eval_time": at, "alertname": alert, "exp_alerts": []} for alert in alerts],
+    }
+    case = folder / "texts.yml"
+    case.write_text(
+        yaml.safe_dump({"rule_files": files, "evaluation_interval": "15s", "tests": [test]}), encoding="utf-8"
+    )
+    (outcome,) = driver.run_cases([case], folder, dict([tool]))
+    return re.findall(r"Annotations:\{(.*)\}", outcome.output)
+
+
 @needs_promtool
 @pytest.mark.tools
 def test_waste_says_whether_memory_is_parked(tmp_path: Path) -> None:
     """A mail about waste tells a notebook that holds memory from a GPU that was never used, and from not knowing."""
-    driver.write(driver.render(), tmp_path, annotations=True)
-    series = [
-        'ds01:allocation_utilization:ratio{host="h",gpu_slot="%s",container="c",user="ann",interface="docker"}',
-        'ds01_gpu_slot_info{host="h",gpu_slot="%s",gpu="%s",UUID="GPU-%s"}',
-    ]
-    inputs = [{"series": series[0] % slot, "values": "0x200"} for slot in "012"]
-    inputs += [{"series": series[1] % (slot, slot, slot), "values": "1x200"} for slot in "012"]
+    series = {}
+    for slot in "012":
+        held = f'host="h",gpu_slot="{slot}",container="c",user="ann",interface="docker"'
+        series[f"ds01:allocation_utilization:ratio{{{held}}}"] = "0x200"
+        series[f'ds01_gpu_slot_info{{host="h",gpu_slot="{slot}",gpu="{slot}",UUID="GPU-{slot}"}}'] = "1x200"
     for slot, used in (("0", 8 << 30), ("1", 1 << 20)):
-        for what, value in (("used", used), ("total", 40 << 30)):
-            name = (
-                f'ds01:slot_memory_{what}:bytes{{host="h",gpu_slot="{slot}",gpu="{slot}",UUID="GPU-{slot}"}}'
-            )
-            inputs.append({"series": name, "values": f"{value}x200"})
-    case = tmp_path / "parked.yml"
-    test = {
-        "interval": "15s",
-        "input_series": inputs,
-        "alert_rule_test": [{"eval_time": "40m", "alertname": "DS01GPUWaste", "exp_alerts": []}],
-    }
-    case.write_text(
-        yaml.safe_dump(
-            {"rule_files": ["allocation.yml", "waste.yml"], "evaluation_interval": "15s", "tests": [test]}
-        ),
-        encoding="utf-8",
-    )
-    (outcome,) = driver.run_cases([case], tmp_path, dict([next(iter(TOOLS.items()))]))
-    texts = re.findall(r"Annotations:\{(.*)\}", outcome.output)
+        card = f'host="h",gpu_slot="{slot}",gpu="{slot}",UUID="GPU-{slot}"'
+        series[f"ds01:slot_memory_used:bytes{{{card}}}"] = f"{used}x200"
+        series[f"ds01:slot_memory_total:bytes{{{card}}}"] = f"{40 << 30}x200"
+
+    texts = _texts(tmp_path, ["allocation.yml", "waste.yml"], series, "DS01GPUWaste")
+
     assert len(texts) == 3
     assert "Memory is parked there: 20% of it." in texts[0]
     assert "It is empty: 0.002441% of its memory used." in texts[1]
@@ -173,9 +181,39 @@ def test_waste_says_whether_memory_is_parked(tmp_path: Path) -> None:
 
 @needs_promtool
 @pytest.mark.tools
+@pytest.mark.parametrize("suite", TOOLS)
+def test_the_users_mail_says_which_slots_since_when_and_how_little(suite: str, tmp_path: Path) -> None:
+    """Each idle slot with its container, since when it is held, its use and memory; what is unknown is left out."""
+    series = {}
+    for slot, container, use in (("1.0", "a", "0.00001"), ("2", "b", "0.03")):
+        held = f'host="h",gpu_slot="{slot}",container="{container}",user="ann",interface="docker"'
+        series[f"ds01:allocation_utilization:ratio{{{held}}}"] = f"{use}x600"
+    series['ds01_gpu_allocated_since_timestamp_seconds{host="h",gpu_slot="1.0",container="a",user="ann"}'] = (
+        "1795860000x600"
+    )
+    series['ds01:slot_memory_used:bytes{host="h",gpu_slot="1.0"}'] = f"{4 << 30}x600"
+
+    (text,) = _texts(
+        tmp_path,
+        ["usage.yml", "users.yml"],
+        series,
+        "DS01UserWaste",
+        tool=(suite, TOOLS[suite]),
+        at="2h20m",
+    )
+
+    assert "Idle on h for 2h or longer:" in text
+    assert (
+        "- slot 1.0 (container a, held since 2026-11-28 10:00 UTC): less than 0.1% used, 4GiB of memory held"
+        in text
+    )
+    assert "- slot 2 (container b): 3% used, memory unknown" in text
+
+
+@needs_promtool
+@pytest.mark.tools
 def test_texts_have_no_hole_where_a_label_is_missing(tmp_path: Path) -> None:
     """No source may know whose a container is, or which card an error was of; the texts then say so instead of nothing."""
-    driver.write(driver.render(), tmp_path, annotations=True)
     series = {
         'ds01_gpu_slot_info{host="h",gpu_slot="0",gpu="0",UUID="GPU-a"}': 1,
         'ds01:allocation_utilization:ratio{host="h",gpu_slot="0",container="a",interface="docker"}': 0,
@@ -190,18 +228,14 @@ def test_texts_have_no_hole_where_a_label_is_missing(tmp_path: Path) -> None:
         *("DS01GPUWaste", "DS01ContainerHighMemory", "DS01UnmanagedGPUContainer"),
         *("DS01XidCritical", "DS01XidWarning"),
     )
-    test = {
-        "interval": "15s",
-        "input_series": [{"series": name, "values": f"{value}x200"} for name, value in series.items()],
-        "alert_rule_test": [{"eval_time": "40m", "alertname": alert, "exp_alerts": []} for alert in alerts],
-    }
-    case = tmp_path / "nobody.yml"
-    files = ["normalise.yml", "allocation.yml", "waste.yml", "gpu.yml"]
-    case.write_text(
-        yaml.safe_dump({"rule_files": files, "evaluation_interval": "15s", "tests": [test]}), encoding="utf-8"
+
+    texts = _texts(
+        tmp_path,
+        ["normalise.yml", "allocation.yml", "waste.yml", "gpu.yml"],
+        {name: f"{value}x200" for name, value in series.items()},
+        *alerts,
     )
-    (outcome,) = driver.run_cases([case], tmp_path, dict([next(iter(TOOLS.items()))]))
-    texts = re.findall(r"Annotations:\{(.*)\}", outcome.output)
+
     assert len(texts) == len(alerts)
     for hole in (*HOLES, "--user", "-i `"):
         assert not [text for text in texts if hole in text]
@@ -211,32 +245,16 @@ def test_texts_have_no_hole_where_a_label_is_missing(tmp_path: Path) -> None:
 @pytest.mark.tools
 def test_a_name_that_is_none_stands_in_no_command(tmp_path: Path) -> None:
     """Whoever starts a container writes the name, and root pastes the command; a plain one makes a command that works."""
-    driver.write(driver.render(), tmp_path, annotations=True)
-    names = {"0": "ann.b", "1": "$(reboot)", "2": "ann --for 1y", "3": "-x"}
-    inputs = [
-        (f'ds01_gpu_slot_info{{host="h",gpu_slot="{slot}",gpu="{slot}",UUID="GPU-{slot}"}}', "1x200")
-        for slot in names
-    ] + [
-        (
-            f'ds01:allocation_utilization:ratio{{host="h",gpu_slot="{slot}",container="c",user="{user}"}}',
-            "0x200",
-        )
-        for slot, user in names.items()
-    ]
-    test = {
-        "interval": "15s",
-        "input_series": [{"series": name, "values": values} for name, values in inputs],
-        "alert_rule_test": [{"eval_time": "40m", "alertname": "DS01GPUWaste", "exp_alerts": []}],
-    }
-    case = tmp_path / "names.yml"
-    case.write_text(
-        yaml.safe_dump(
-            {"rule_files": ["allocation.yml", "waste.yml"], "evaluation_interval": "15s", "tests": [test]}
-        ),
-        encoding="utf-8",
-    )
-    (outcome,) = driver.run_cases([case], tmp_path, dict([next(iter(TOOLS.items()))]))
-    assert re.findall(r"`(monitoring-manage silence [^`]*)`", outcome.output) == [
+    series = {}
+    for slot, user in {"0": "ann.b", "1": "$(reboot)", "2": "ann --for 1y", "3": "-x"}.items():
+        held = f'host="h",gpu_slot="{slot}",container="c",user="{user}"'
+        series[f'ds01_gpu_slot_info{{host="h",gpu_slot="{slot}",gpu="{slot}",UUID="GPU-{slot}"}}'] = "1x200"
+        series[f"ds01:allocation_utilization:ratio{{{held}}}"] = "0x200"
+
+    texts = _texts(tmp_path, ["allocation.yml", "waste.yml"], series, "DS01GPUWaste")
+
+    assert len(texts) == 4
+    assert re.findall(r"`(monitoring-manage silence [^`]*)`", " ".join(texts)) == [
         "monitoring-manage silence --user ann.b --for 2d --reason …"
     ]
 
