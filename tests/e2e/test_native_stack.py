@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -192,6 +193,22 @@ def test_status_is_an_exit_code_for_cron(site: Site) -> None:
         os.kill(node_exporter, signal.SIGCONT)
 
     assert site.manage("status", "--quiet", "--json", check=False)[0] == 2
+
+
+def test_the_mailbox_has_a_mail_to_a_user(site: Site) -> None:
+    """Somebody in the demo wastes a GPU, and soon after the start can be read what that user is told."""
+
+    def listed() -> re.Match[str] | None:
+        _, output = site.manage("mailbox")
+        return re.search(
+            r"^ *(\d+) .* to (\w+)@demo[.]example: .*A GPU that you hold is idle", output, re.MULTILINE
+        )
+
+    number, user = wait_until(listed, "a mail to a user", seconds=PAST_SECONDS).groups()
+
+    _, text = site.manage("mailbox", number)
+    assert f"Hello {user}," in text
+    assert "Idle on demo for" in text
 
 
 def test_a_taken_port_is_named_with_its_process_before_anything_starts(tools: None, tmp_path: Path) -> None:
