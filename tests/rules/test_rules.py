@@ -12,6 +12,7 @@ import yaml
 from tests.rules import driver
 
 from ds01_monitoring.config.load import parse_settings
+from ds01_monitoring.config.types import duration_seconds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,6 +120,15 @@ def test_documentation_is_complete() -> None:
     metrics = (driver.ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"`(ds01:[\w:]+)`", metrics))
     assert documented == {rule["record"] for rule in _rules("record")}
+
+
+@pytest.mark.parametrize("template", ["supervisord.conf.j2", "docker-compose.yaml.j2"])
+def test_no_alert_begins_anew_when_prometheus_is_restarted(template: str) -> None:
+    """Prometheus restores since when an alert holds only where `for` is more than this; others are told as resolved."""
+    text = (driver.ROOT / "monitoring" / template).read_text(encoding="utf-8")
+    (grace,) = re.findall(r"--rules[.]alert[.]for-grace-period=(\w+)", text)
+    lasting = [duration_seconds(rule["for"]) for rule in _rules("alert") if "for" in rule]
+    assert min(lasting) > duration_seconds(grace)
 
 
 @needs_promtool
