@@ -96,6 +96,33 @@ def test_wrong_usage_ends_with_two(args):
     assert CliRunner().invoke(manage, args).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("option", "args"),
+    [
+        *((name, ["silence", "--for", "1h", "--reason", "x"]) for name in ("alert", "user", "gpu", "host")),
+        ("gpu", ["ack", "DS01MIGWaste"]),
+        ("user", ["test-alert"]),
+        ("user", ["report"]),
+    ],
+)
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_name_is_not_taken_for_none(run, option, args, value):
+    """With `--user "$U"` and no U, all users would be meant: it is refused, whatever else is named."""
+    result = run(*args, f"--{option}", value)
+
+    assert result.exit_code == 2
+    assert f"Invalid value for '--{option}': it is empty" in result.output
+
+
+@pytest.mark.parametrize("command", ["restart", "logs"])
+def test_an_empty_service_is_not_taken_for_all(run, command):
+    """`restart "$SERVICE"` without a SERVICE restarts nothing."""
+    result = run(command, "")
+
+    assert result.exit_code == 2
+    assert "it is empty" in result.output
+
+
 def test_a_mistaken_command_gets_a_suggestion():
     """`rendr` is not far from `render`."""
     result = CliRunner().invoke(manage, ["rendr"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ds01_monitoring.commands.stop import demo_option
+from ds01_monitoring.named import NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("service", required=False)
+@click.argument("service", type=NAME, required=False)
 @click.option(
     "--tail", type=click.IntRange(min=0), metavar="N", help="The last N lines of each, and no more."
 )

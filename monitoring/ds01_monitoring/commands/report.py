@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ds01_monitoring import api, deployment, efficiency, efficiency_formats
+from ds01_monitoring.named import NAME
 from ds01_monitoring.spans import SPAN
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--since", type=SPAN, default="7d", show_default=True, help="How far to look back.")
-@click.option("--user", help="Only this user.")
+@click.option("--user", type=NAME, help="Only this user.")
 @click.option(
     "--format",
     "form",

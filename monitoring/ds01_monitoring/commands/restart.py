@@ -8,6 +8,7 @@ import click
 
 from ds01_monitoring.commands.start import give_past, put_in_force, timeout_option, wait_until_ready
 from ds01_monitoring.commands.stop import demo_option
+from ds01_monitoring.named import NAME
 
 if TYPE_CHECKING:
     from ds01_monitoring.cli import App
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("service", required=False)
+@click.argument("service", type=NAME, required=False)
 @demo_option
 @timeout_option
 @click.pass_obj

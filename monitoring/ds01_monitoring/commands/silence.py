@@ -11,6 +11,7 @@ import click
 from ds01_monitoring import api, deployment, marks, rules, silencing
 from ds01_monitoring.check.alerts import suggest
 from ds01_monitoring.errors import UserError
+from ds01_monitoring.named import NAME
 from ds01_monitoring.spans import SILENCE
 
 if TYPE_CHECKING:
@@ -28,10 +29,12 @@ def _words(_: click.Context, __: click.Parameter, reason: str) -> str:
 
 
 @click.command()
-@click.option("--alert", help="Only this alert, for example DS01GPUWaste.")
-@click.option("--user", help="Only what concerns this user.")
-@click.option("--gpu", help="Only this GPU (its index, as nvidia-smi shows it) or slot (like 1.0).")
-@click.option("--host", help="Only this host.")
+@click.option("--alert", type=NAME, help="Only this alert, for example DS01GPUWaste.")
+@click.option("--user", type=NAME, help="Only what concerns this user.")
+@click.option(
+    "--gpu", type=NAME, help="Only this GPU (its index, as nvidia-smi shows it) or slot (like 1.0)."
+)
+@click.option("--host", type=NAME, help="Only this host.")
 @click.option(
     "--for", "seconds", type=SILENCE, required=True, help="How long, for example 2d; it ends by itself."
 )
@@ -114,7 +117,7 @@ def unsilence(app: App, identifier: str) -> None:
 
 @click.command()
 @click.argument("alert", metavar="ALERT")
-@click.option("--gpu", help="Only on this GPU (its index) or slot (like 1.0).")
+@click.option("--gpu", type=NAME, help="Only on this GPU (its index) or slot (like 1.0).")
 @click.option(
     "--for", "seconds", type=SILENCE, default="7d", show_default=True, help="How long to be quiet about it."
 )

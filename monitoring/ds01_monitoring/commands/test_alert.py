@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ds01_monitoring import api, deployment, testalert
+from ds01_monitoring.named import NAME
 
 if TYPE_CHECKING:
     from ds01_monitoring.cli import App
@@ -20,7 +21,7 @@ LOG_LINES = 200
 @click.option(
     "--severity", type=click.Choice(["critical", "warning", "info"]), default="warning", show_default=True
 )
-@click.option("--user", default="", help="Send it the way of this user's waste mail.")
+@click.option("--user", type=NAME, help="Send it the way of this user's waste mail.")
 @click.option(
     "--timeout",
     type=click.FloatRange(1, 600),
@@ -29,7 +30,7 @@ LOG_LINES = 200
     help="Seconds to wait; with less than 20 the proof may come too late.",
 )
 @click.pass_context
-def test_alert(context: click.Context, severity: str, user: str, timeout: float) -> None:
+def test_alert(context: click.Context, severity: str, user: str | None, timeout: float) -> None:
     """Send a test alert and say whether each receiver's server took it.
 
     Exit code 0 when all did, 1 otherwise, and where that cannot be told. The alert takes the way of a real one, without its
@@ -44,7 +45,7 @@ def test_alert(context: click.Context, severity: str, user: str, timeout: float)
         lambda: "\n".join(control.logs("alertmanager", tail=LOG_LINES, follow=False)),
         found.state.data / "alertmanager" / "nflog",
         severity=severity,
-        user=user,
+        user=user or "",
         timeout=timeout,
     )
     for delivery in deliveries:
