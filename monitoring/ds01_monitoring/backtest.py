@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ds01_monitoring.config import duration_seconds
+from ds01_monitoring.mailing import user_mail
 from ds01_monitoring.quiet import is_quiet
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from ds01_monitoring.api import Prometheus
     from ds01_monitoring.config import Settings
+    from ds01_monitoring.config.notify import Users
+    from ds01_monitoring.mailing import UserMail
 
 STEP = 300
 """Seconds between two looks at the past; a mail is never more urgent than that."""
@@ -28,15 +31,17 @@ class Mail:
 
     Attributes:
         host: Where the GPU is.
-        user: Who would have got it.
+        user: Whose GPU it is.
         at: When, Unix time.
         back: Whether one of the slots that it is about was at work again within BACK_WITHIN.
+        to_user: Whether the user would have got it; the administrators otherwise.
     """
 
     host: str
     user: str
     at: float
     back: bool
+    to_user: bool
 
 
 def replay(
@@ -59,11 +64,13 @@ def replay(
             timeout=120,
         )
     )
-    excepted = {entry.user for entry in settings.notify.users.exceptions}
+    routes = _in_earnest(settings.notify.users)
     mails: list[Mail] = []
     for (host, user), looks in sorted(idle.items()):
-        if user not in excepted:
-            mails += _send(host, user, looks, busy.get((host, user), {}), settings)
+        route = routes.route(user)
+        if route is None or route.mails_user:
+            to_user = route is not None
+            mails += _send(host, user, looks, busy.get((host, user), {}), settings, to_user=to_user)
     return mails
 
 
@@ -73,6 +80,12 @@ def recorded_since(prometheus: Prometheus, *, now: float, since: int) -> float |
         "group(ds01:allocation_utilization:ratio)", start=now - since, end=now, step=STEP, timeout=120
     )
     return min((float(row["values"][0][0]) for row in found), default=None)
+
+
+def _in_earnest(users: Users) -> UserMail:
+    """The users' mail as it would be, switched on. Where no address is configured yet, there will be a domain."""
+    domain = users.domain or ("" if users.addresses else "example.org")
+    return user_mail(users.model_copy(update={"enabled": True, "dry_run": False, "domain": domain}))
 
 
 def _idle(settings: Settings, below: float, window: str) -> str:
@@ -99,13 +112,14 @@ def _by_user(matrix: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], Looks
     return {who: dict(sorted(looks.items())) for who, looks in found.items()}
 
 
-def _send(host: str, user: str, idle: Looks, busy: Looks, settings: Settings) -> list[Mail]:
+def _send(host: str, user: str, idle: Looks, busy: Looks, settings: Settings, *, to_user: bool) -> list[Mail]:
     pause = duration_seconds(settings.notify.users.at_most_every)
     mails: list[Mail] = []
     for at, slots in idle.items():
         moment = dt.datetime.fromtimestamp(at, dt.timezone.utc)
-        if (mails and at < mails[-1].at + pause) or is_quiet(settings.notify.quiet_hours, moment):
+        quiet = is_quiet(settings.notify.quiet_hours, moment)
+        if (mails and at < mails[-1].at + pause) or (to_user and quiet):
             continue
         back = any(slots & working for time, working in busy.items() if at < time <= at + BACK_WITHIN)
-        mails.append(Mail(host, user, at, back))
+        mails.append(Mail(host, user, at, back, to_user))
     return mails

@@ -92,7 +92,7 @@ class Context:
             "dcgm_version": dcgm,
             "exporter_env": exporter_environment(self),
             "inventory": inventory.read(self.state),
-            "users": mailing.user_mail(self.settings),
+            "users": mailing.user_mail(self.settings.notify.users),
             "quiet_intervals": quiet.time_intervals(self.settings.notify.quiet_hours),
             "digest_intervals": quiet.digest_intervals(self.settings.notify.digest),
             "compose": compose_facts.facts(self) if self.runtime == "compose" else None,

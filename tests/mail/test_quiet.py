@@ -101,6 +101,34 @@ def test_the_backtest_counts_one_mail_a_day_outside_quiet_hours(capsys):
     assert "2 mails to 2 users; 1 went back to work within 30 min" in said
 
 
+@pytest.mark.parametrize(
+    ("users", "mailed"),
+    [
+        ("domain: lab.example", "ann"),
+        ("enabled: true, dry_run: true, domain: lab.example", "ann"),
+        ("addresses: {bob: b@lab.example}", "bob"),
+        ("addresses: {bob: b@lab.example}, domain: lab.example, exceptions: [{user: ann, reason: r}]", "bob"),
+        ("after: 2h", "ann"),  # Nothing yet of where to: there will be a domain.
+    ],
+)
+def test_the_backtest_counts_for_users_only_what_they_would_get(users, mailed, capsys):
+    """What is no user's name, or has no address, goes to the administrators, at any hour."""
+    night = dt.datetime(2026, 11, 23, 3, tzinfo=ZoneInfo("Europe/Berlin")).timestamp()
+    foreign = {name: [night] for name in ("x@evil.example,ann", "", "Bob")}
+    recorded = Recorded({mailed: [night, night + 8 * 3600], **foreign}, {})
+    settings = parse_settings(
+        QUIET.replace("enabled: true, domain: lab.example, exceptions: [{user: eve, reason: teaches}]", users)
+    )
+    mails = replay(recorded, settings, now=night + 86400, since=86400, below=0.05, window="2h")
+
+    assert [mail.at for mail in mails if mail.user == mailed] == [night + 8 * 3600]
+    show(mails, since=86400, below=0.05, window=7200)
+    said = capsys.readouterr().out
+    assert "1 mail to 1 user;" in said
+    assert f"  {mailed} on gpu01: 1," in said
+    assert "to the administrators: 3, as no address is known for '', 'Bob', 'x@evil.example,ann'" in said
+
+
 def test_the_backtest_looks_at_the_slots_that_the_mail_would_have_been_about():
     """Who works on one GPU and lets another lie idle has not gone back to work on that one."""
     at = 100 * 86400.0

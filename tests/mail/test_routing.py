@@ -15,6 +15,7 @@ from ds01_monitoring import context
 from ds01_monitoring.commands.backtest import before_enabling, users_are_mailed
 from ds01_monitoring.config.load import parse_settings
 from ds01_monitoring.config.types import duration_seconds
+from ds01_monitoring.mailing import user_mail
 from ds01_monitoring.paths import StateDir
 from ds01_monitoring.templates import Templates
 
@@ -82,6 +83,21 @@ def test_a_name_of_any_letters_is_found_in_the_configuration(suite, tmp_path, us
         labels = {"alertname": "DS01UserWaste", "notify": "user", "user": f'"{quoted}"'}
 
         assert receiver(suite / "usr" / "bin" / "amtool", file, labels) == wanted
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize(
+    "name", ["ann", "a.b-c_1", "eve", "Bob", "bob", "a..b", ".ann", "x@evil.example,ann", ""]
+)
+def test_a_route_takes_whom_alertmanager_lets_it_take(suite, tmp_path, name):
+    """What the backtest reads off the routes is what Alertmanager does with them."""
+    users = "users: {enabled: true, domain: lab.example, addresses: {Bob: b@lab.example}, exceptions: [{user: eve, reason: r}]}"
+    site = f"{MAIL}, {users}}}\n"
+    route = user_mail(parse_settings(site).notify.users).route(name)
+    labels = {"alertname": "DS01UserWaste", "notify": "user", "user": f'"{name}"'}
+
+    heard = receiver(suite / "usr" / "bin" / "amtool", render(site, tmp_path), labels)
+    assert heard == (route.receiver if route else "admins-for-users")
 
 
 def test_what_repeats_at_every_look_is_ready_by_then(tmp_path):

@@ -93,17 +93,19 @@ def users_are_mailed(rendered: Path) -> bool:
 
 def show(mails: list[Mail], *, since: int, below: float, window: int) -> None:
     """Print the summary and a line per user."""
-    users = Counter((mail.host, mail.user) for mail in mails)
-    back = Counter((mail.host, mail.user) for mail in mails if mail.back)
+    told = [mail for mail in mails if mail.to_user]
+    users = Counter((mail.host, mail.user) for mail in told)
+    back = Counter((mail.host, mail.user) for mail in told if mail.back)
     click.echo(
         f"In the last {_span(since)}, with the line at {below:.3g} for {_span(window)}: "
-        f"{len(mails)} mail{'s' * (len(mails) != 1)} to {len(users)} user{'s' * (len(users) != 1)}; "
+        f"{len(told)} mail{'s' * (len(told) != 1)} to {len(users)} user{'s' * (len(users) != 1)}; "
         f"{sum(back.values())} went back to work within 30 min."
     )
     for (host, user), count in users.most_common():
-        click.echo(
-            f"  {user or '(no name)'} on {host}: {count}, back at work by themselves after {back[host, user]}"
-        )
+        click.echo(f"  {user} on {host}: {count}, back at work by themselves after {back[host, user]}")
+    if unknown := sorted({mail.user for mail in mails if not mail.to_user}):
+        names = ", ".join(map(repr, unknown))
+        click.echo(f"  to the administrators: {len(mails) - len(told)}, as no address is known for {names}")
 
 
 def _span(seconds: int) -> str:
