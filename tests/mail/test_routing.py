@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess  # noqa: TID251 - the doors are for the programs, not for their tests.
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -276,26 +275,38 @@ def test_a_restarted_alertmanager_hears_first_what_is_over(file, hiding, hidden)
     assert duration_seconds(group["interval"]) > 60
 
 
+DRY = SITES["users"].replace("enabled: true", "enabled: true, dry_run: true")
+
+
 def test_mail_to_users_is_noticed_in_what_is_rendered(tmp_path):
     """Only a tree whose Alertmanager has users' receivers counts as one that mails them."""
     assert not users_are_mailed(tmp_path)
-    for name, site in SITES.items():
+    for name, site in {**SITES, "dry": DRY}.items():
         render(site, tmp_path / name)
         assert users_are_mailed(tmp_path / name) == (name == "users")
+        assert users_are_mailed(tmp_path / name, dry_run=True) == (name != "mail")
 
 
-def test_switching_users_mail_on_shows_what_it_would_have_been(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        ("", SITES["users"], "notify.users is new."),
+        (SITES["mail"], DRY, "notify.users is new."),
+        (DRY, SITES["users"], "notify.users.dry_run is off now."),
+        (DRY, DRY, ""),
+        (SITES["users"], SITES["users"], ""),
+        (SITES["users"], DRY, ""),
+        (SITES["users"], SITES["mail"], ""),
+    ],
+)
+def test_switching_users_mail_on_shows_what_it_would_have_been(tmp_path, capsys, before, now, said):
     """Only the first time, and an unreachable Prometheus is said rather than hidden."""
-    settings = parse_settings("site: {host: gpu01}\nruntime: native\n" + SITES["users"])
     state = StateDir(tmp_path / "state")
-    resolved = context.resolve(settings, state, runtime="native", hardware="dcgm")
-    stack = SimpleNamespace(context=resolved)
-    before_enabling(stack)
+    if before:
+        state.rendered.mkdir(parents=True)
+        state.current.symlink_to(render(before, tmp_path / "tree").parents[1])
+    before_enabling(parse_settings(now), state)
 
-    assert "notify.users is new" in (said := capsys.readouterr().out)
-    assert "unknown" in said
-    rendered = render(SITES["users"], tmp_path / "tree")
-    state.rendered.mkdir(parents=True)
-    state.current.symlink_to(rendered.parents[1])
-    before_enabling(stack)
-    assert capsys.readouterr().out == ""
+    told = capsys.readouterr().out
+    assert told.startswith(said)
+    assert ("unknown" in told) == bool(said)

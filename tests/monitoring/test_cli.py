@@ -181,6 +181,18 @@ def test_render_out_writes_a_tree_and_puts_nothing_in_force(run, tmp_path, tools
     assert not (tmp_path / "state").exists()
 
 
+def test_render_shows_what_mail_to_users_would_have_been_before_it_is_on(run, tools):
+    """As a later `reload` finds it in force already, and has nothing to say."""
+    notify = (
+        "notify: {mail: {smarthost: 'mail.lab.example:25', from: gpu@lab.example, to: [admin@lab.example]}"
+    )
+    config = notify + ", users: {enabled: true, domain: lab.example}}\n"
+    arguments = ("render", "--runtime", "native", "--hardware", "dcgm")
+
+    assert "notify.users is new. Had it been on:" in run(*arguments, config=config, PATH=str(tools)).output
+    assert "notify.users" not in run(*arguments, config=config, PATH=str(tools)).output
+
+
 def test_render_without_tools_warns_and_ends_well(run, tmp_path):
     """On a machine without promtool the files are written, and the reader is told what was not looked at."""
     (tmp_path / "empty").mkdir()

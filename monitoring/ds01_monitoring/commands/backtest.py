@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ds01_monitoring.backtest import Mail
     from ds01_monitoring.cli import App
     from ds01_monitoring.config import Settings
-    from ds01_monitoring.stack import Stack
+    from ds01_monitoring.paths import StateDir
 
 
 @click.command()
@@ -45,13 +45,15 @@ def backtest(app: App, since: int, below: float | None, window: int | None) -> N
     tell(api.prometheus(found), settings, since=since, below=line, window=span)
 
 
-def before_enabling(stack: Stack) -> None:
+def before_enabling(settings: Settings, state: StateDir, *, demo: bool = False) -> None:
     """Where this configuration is the first to mail users, tell what that would have been in the last week."""
-    settings, state = stack.context.settings, stack.context.state
     users = settings.notify.users
-    if not users.enabled or stack.context.demo or users_are_mailed(state.current):
+    if not users.enabled or demo or users_are_mailed(state.current, dry_run=users.dry_run):
         return
-    click.echo("notify.users is new. Had it been on:")
+    if users_are_mailed(state.current, dry_run=True):
+        click.echo("notify.users.dry_run is off now. Had it been off:")
+    else:
+        click.echo("notify.users is new. Had it been on:")
     try:
         server = api.prometheus(deployment.one(state, demo=False))
         week, line = duration_seconds("7d"), settings.alerts.gpu_waste.below
@@ -85,10 +87,11 @@ def tell(prometheus: Prometheus, settings: Settings, *, since: int, below: float
     show(mails, since=since, below=below, window=needed)
 
 
-def users_are_mailed(rendered: Path) -> bool:
-    """Whether the configuration in this rendered tree has a receiver for users' mail."""
+def users_are_mailed(rendered: Path, *, dry_run: bool = False) -> bool:
+    """Whether the configuration in this rendered tree has receivers of users' mail; with `dry_run`, or has the dry run's."""
     file = rendered / "alertmanager" / "alertmanager.yml"
-    return file.exists() and "name: admins-for-users" in file.read_text(encoding="utf-8")
+    receiver = "name: admins-for-users" if dry_run else '"ds01.user.text"'
+    return file.exists() and receiver in file.read_text(encoding="utf-8")
 
 
 def show(mails: list[Mail], *, since: int, below: float, window: int) -> None:

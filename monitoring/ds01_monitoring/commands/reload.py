@@ -41,7 +41,7 @@ def reload(app: App, demo: bool) -> None:
     stack = stacks.again(app.settings, running, app.state)
     current = running.state.current
     before = current.resolve()
-    before_enabling(stack)
+    before_enabling(app.settings, running.state, demo=running.demo)
     with screen.step("configuration") as step:
         tree, findings = stack.deploy()
         step.result = f"configuration: {len(tree.sources)} files, checked, " + (

@@ -31,12 +31,14 @@ _hardware = click.option(
 def render(app: App, out: Path | None, runtime: str | None, hardware: str | None, no_check: bool) -> None:
     """Write the configuration files, check them, and put them in force for the next start or reload."""
     from ds01_monitoring.check import check as look  # noqa: PLC0415 - the parser of options need not wait for it.
+    from ds01_monitoring.commands.backtest import before_enabling  # noqa: PLC0415
     from ds01_monitoring.deploy import deploy  # noqa: PLC0415
     from ds01_monitoring.render import render as write  # noqa: PLC0415
 
     if no_check and out is None:
         raise click.UsageError("--no-check needs --out: nothing unchecked is put in force")
     if out is None:
+        before_enabling(app.settings, app.state)
         tree, findings = deploy(
             app.settings, app.state, tools_required=False, runtime=runtime, hardware=hardware
         )

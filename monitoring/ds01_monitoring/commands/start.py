@@ -96,7 +96,7 @@ def put_in_force(screen: Screen, stack: Stack) -> None:
     """Render, check and swap; warnings are shown, errors end the command."""
     from ds01_monitoring.commands.backtest import before_enabling  # noqa: PLC0415 - the parser need not wait.
 
-    before_enabling(stack)
+    before_enabling(stack.context.settings, stack.context.state, demo=stack.context.demo)
     with screen.step("configuration") as step:
         tree, findings = stack.deploy()
         if stack.exporter_by_systemd:
