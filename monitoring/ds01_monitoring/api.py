@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 TIMEOUT = 10.0
 """Seconds; a server on the same machine that needs longer is in trouble."""
 
+MOST_STEPS = 10_000
+"""Of a query over a time: Prometheus refuses one of more than 11 000 (`queryRange` in web/api/v1/api.go)."""
+
 
 class Server:
     """One HTTP server of the stack.
@@ -115,12 +118,20 @@ class Prometheus(Server):
     def query_range(
         self, expression: str, *, start: float, end: float, step: float, timeout: float = 60
     ) -> list[dict[str, Any]]:
-        """The matrix (`metric`, `values`) of an expression between two Unix times, a point each `step` seconds."""
-        params = {"query": expression, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
-        result: list[dict[str, Any]] = self.call(
-            "GET", "/api/v1/query_range", params=params, timeout=timeout
-        )["data"]["result"]
-        return result
+        """The matrix (`metric`, `values`) of an expression between two Unix times, a point each `step` seconds.
+
+        It is asked for in as many pieces as Prometheus wants; `timeout` is that of each.
+        """
+        matrix: dict[frozenset[tuple[str, str]], dict[str, Any]] = {}
+        while start <= end:
+            last = min(start + MOST_STEPS * step, end)
+            params = {"query": expression, "start": f"{start:.3f}", "end": f"{last:.3f}", "step": f"{step:g}"}
+            answer = self.call("GET", "/api/v1/query_range", params=params, timeout=timeout)
+            for row in answer["data"]["result"]:
+                known = matrix.setdefault(frozenset(row["metric"].items()), {**row, "values": []})
+                known["values"] += row["values"]
+            start = last + step
+        return list(matrix.values())
 
     def label_values(self, name: str) -> list[str]:
         """The values of a label in all series that are kept."""

@@ -172,7 +172,7 @@ class Running:
     def begin(self) -> None:
         """Start it, and wait until it answers."""
         process = self.process = self.launch()
-        wait_for(lambda: _ready(self.api.url) or process.poll() is not None, "Alertmanager is ready")
+        wait_for(lambda: ready(self.api.url) or process.poll() is not None, "Alertmanager is ready")
         assert process.poll() is None, self.log.read_text()
 
     def stop(self, *, lose_power: bool = False) -> None:
@@ -246,7 +246,8 @@ def alertmanager(tmp_path: Path, mailbox: Mailbox, suite: Path) -> Iterator[Call
         running.stop()
 
 
-def _ready(url: str) -> bool:
+def ready(url: str) -> bool:
+    """Whether the server at this address says that it is ready."""
     try:
         return requests.get(url + "/-/ready", timeout=5).ok
     except requests.ConnectionError:

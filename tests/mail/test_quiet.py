@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import subprocess  # noqa: TID251 - the doors are for the programs, not for their tests.
 from zoneinfo import ZoneInfo
 
 import pytest
+from tests.mail.conftest import free_port, ready, wait_for
 
 from ds01_monitoring import quiet
+from ds01_monitoring.api import Prometheus
 from ds01_monitoring.backtest import BACK_WITHIN, STEP, recorded_since, replay
 from ds01_monitoring.commands.backtest import show, tell
 from ds01_monitoring.config.load import parse_settings
@@ -181,3 +184,29 @@ def test_a_backtest_of_more_than_is_recorded_is_refused():
     with pytest.raises(UserError, match=r"recorded for 3 h, which is less than a GPU must be idle \(24 h\)"):
         tell(recorded, settings, since=7 * 86400, below=0.05, window="24h")
     tell(recorded, settings, since=7 * 86400, below=0.05, window="2h")
+
+
+@pytest.fixture
+def prometheus(suite, tmp_path):
+    """A real Prometheus that has recorded nothing."""
+    address, file = f"127.0.0.1:{free_port()}", tmp_path / "prometheus.yml"
+    file.write_text("")
+    options = [f"--config.file={file}", f"--storage.tsdb.path={tmp_path}", f"--web.listen-address={address}"]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([str(suite / "usr" / "bin" / "prometheus"), *options], stderr=log)
+    wait_for(lambda: ready(f"http://{address}") or process.poll() is not None, "Prometheus is ready")
+    yield Prometheus("Prometheus", f"http://{address}")
+    process.terminate()
+    process.wait()
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("days", [1, 39, 400])
+def test_a_backtest_looks_back_further_than_prometheus_answers_at_once(prometheus, days):
+    """Each look at the past once, in order, and no series twice; it refuses more than 11 000 looks in one answer."""
+    end = 1_800_000_000.5
+    looks = [end - days * 86400 + count * STEP for count in range(days * 86400 // STEP + 1)]
+    (row,) = prometheus.query_range("time()", start=looks[0], end=end, step=STEP)
+
+    assert [(at, float(value)) for at, value in row["values"]] == [(at, at) for at in looks]
+    assert recorded_since(prometheus, now=end, since=days * 86400) is None
