@@ -123,6 +123,23 @@ def test_an_empty_service_is_not_taken_for_all(run, command):
     assert "it is empty" in result.output
 
 
+@pytest.mark.parametrize(
+    ("window", "said"),
+    [
+        ("30s", "30s holds too few readings, which come every 15 s; 1m at least"),
+        ("0s", "1m at least"),
+        ("soon", "'soon' is no duration"),
+    ],
+)
+def test_the_backtest_takes_no_window_that_the_configuration_refuses(run, window, said):
+    """In less than a minute there are too few readings to tell of an idle GPU: that is no `0 mails`."""
+    result = run("backtest", "--window", window)
+
+    assert result.exit_code == 2
+    assert said in result.output
+    assert run("backtest", "--window", "1m").exit_code == 1  # Nothing was started.
+
+
 def test_a_mistaken_command_gets_a_suggestion():
     """`rendr` is not far from `render`."""
     result = CliRunner().invoke(manage, ["rendr"])

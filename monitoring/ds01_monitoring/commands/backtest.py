@@ -14,7 +14,7 @@ from ds01_monitoring import stack as stacks
 from ds01_monitoring.backtest import STEP, recorded_since, replay
 from ds01_monitoring.config import duration_seconds
 from ds01_monitoring.errors import UserError
-from ds01_monitoring.spans import SPAN
+from ds01_monitoring.spans import SPAN, WINDOW
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option(
     "--below", type=click.FloatRange(0, 1), help="The waste line, 0 to 1; the configured one by default."
 )
-@click.option("--window", type=SPAN, help="How long a GPU must be idle; notify.users.after by default.")
+@click.option("--window", type=WINDOW, help="How long a GPU must be idle; notify.users.after by default.")
 @click.pass_obj
 def backtest(app: App, since: int, below: float | None, window: int | None) -> None:
     """Tell from the recorded series what mail to users a setting would have sent.

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DURATION = re.compile(r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 _UNIT_SECONDS = (365 * 86400, 7 * 86400, 86400, 3600, 60, 1)
@@ -50,14 +53,14 @@ def _duration(text: str) -> str:
     return text
 
 
-def _holding(readings: int, every: int) -> AfterValidator:
+def _holding(readings: int, every: int) -> Callable[[str], str]:
     def validate(text: str) -> str:
         if duration_seconds(text) < readings * every:
             least = f"{readings * every // 60}m at least"
             raise ValueError(f"{text} holds too few readings, which come every {every} s; {least}")
         return text
 
-    return AfterValidator(validate)
+    return validate
 
 
 def _matches(pattern: re.Pattern[str], wanted: str) -> AfterValidator:
@@ -85,10 +88,13 @@ def _absolute(path: Path) -> Path:
 Duration = Annotated[str, AfterValidator(_duration)]
 """A Prometheus duration, kept as it was written; `duration_seconds` converts."""
 
-Window = Annotated[Duration, _holding(4, every=15)]
+window = _holding(4, every=15)
+"""Passes on a duration over which readings can be looked at together; refuses a shorter one with a ValueError."""
+
+Window = Annotated[Duration, AfterValidator(window)]
 """A duration over which readings are looked at together; 1m at least."""
 
-Trend = Annotated[Duration, _holding(10, every=60)]
+Trend = Annotated[Duration, AfterValidator(_holding(10, every=60))]
 """A duration over which what is recorded once a minute is looked at together; 10m at least."""
 
 Size = Annotated[str, _matches(_SIZE, "a size; write it like 512MB or 20GB")]
