@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 MAINTENANCE = "maintenance: "
 """How the comment of a silence begins that `maintenance start` made."""
 
-HEARD_ALWAYS = ("DS01Watchdog", "DS01TestAlert")
+HEARTBEAT = "DS01Watchdog"
+HEARD_ALWAYS = (HEARTBEAT, "DS01TestAlert")
 """What no silence of a whole host is about: outside, the heartbeat's end is an alarm, and a test is asked for."""
 
 

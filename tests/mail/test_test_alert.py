@@ -356,6 +356,16 @@ def test_an_acknowledged_alert_is_quiet_and_a_new_one_is_not(cli):
     wait_for(lambda: states() == {"0": True, "1": False}, "one acknowledged, one not")
 
 
+def test_the_heartbeat_is_nothing_to_acknowledge(cli):
+    """It always fires, and its end is an alarm outside: that is said, and what to do for who wants it all the same."""
+    cli.running.post("DS01Watchdog", severity="none", notify="heartbeat")
+    said = cli("ack", "DS01Watchdog", "--for", "30d", code=2)
+
+    assert "whose end is an alarm outside" in said
+    assert "monitoring-manage silence --alert DS01Watchdog" in said
+    assert "No silence is in force" in cli("silences")
+
+
 def test_maintenance_silences_the_host_but_not_the_heartbeat(cli):
     """During maintenance nobody is told anything of the host; the watchdog goes on."""
     cli.running.post("DS01HostDown", severity="critical", notify="page")
@@ -380,7 +390,8 @@ def test_a_silence_of_the_host_spares_the_heartbeat_too(cli):
     assert "in place of" not in cli("maintenance", "start", "--for", "1h", "--reason", "new cards")
     cli("maintenance", "end")
     assert "moved" in cli("silences")
-    cli("silence", "--alert", "DS01Watchdog", "--for", "2h", "--reason", "the outside service moves")
+    said = cli("silence", "--alert", "DS01Watchdog", "--for", "2h", "--reason", "the outside service moves")
+    assert "hears nothing until then, and raises the alarm" in said
     wait_for(lambda: all(silenced(cli.running).values()), "the watchdog is silenced")
 
 

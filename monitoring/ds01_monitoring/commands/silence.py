@@ -67,6 +67,10 @@ def silence(  # noqa: PLR0917 - click calls it with names.
     identifier, earlier = silencing.make(server, labels, seconds=seconds, reason=reason)
     what = ", ".join(f'{name}="{value}"' for name, value in labels.items())
     click.echo(f"Silenced {what} until {_until(seconds)} (id {identifier[:8]}){_instead(earlier)}.")
+    if alert == silencing.HEARTBEAT:
+        click.echo(
+            "It is the heartbeat: the service of notify.heartbeat hears nothing until then, and raises the alarm."
+        )
     _doubt(found, labels)
     click.echo(f"{matching} alert{'s' if matching != 1 else ''} match{'' if matching != 1 else 'es'} it now.")
     click.echo(f"End it sooner: monitoring-manage unsilence {identifier[:8]}")
@@ -134,6 +138,13 @@ def ack(app: App, alert: str, gpu: str | None, seconds: int, reason: str) -> Non
 
     A new one, on another GPU or with another XID code, is heard.
     """
+    if alert == silencing.HEARTBEAT:
+        raise UserError(
+            "always fires: it is the heartbeat, whose end is an alarm outside",
+            place=alert,
+            hint=f"to stop it all the same, pause the outside service, then monitoring-manage silence --alert {alert}",
+            exit_code=2,
+        )
     found = deployment.one(app.state, demo=False)
     _known(alert, found)
     server = api.alertmanager(found)
