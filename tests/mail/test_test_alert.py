@@ -41,6 +41,8 @@ def test_an_accepted_mail_is_reported(alertmanager, mailbox, severity):
     assert not delivery.doubt
     assert delivery.to == f"admin@example.org by 127.0.0.1:{mailbox.port}"
     assert mailbox.mails[0].subject == f"LAB {severity.upper()}: Test alert"
+    text = mailbox.mails[0].part("plain")
+    assert text.splitlines()[-1].startswith("Dashboards: ")  # A test has an end, and is no alert to silence.
     wait_for(lambda: not running.api.alerts(alertname=testalert.NAME), "the alert is over")
 
 
