@@ -89,9 +89,10 @@ def send(
     alertmanager.post_alerts([_alert(labels, dt.timedelta(seconds=LIFETIME))])
     try:
         receiver = _receiver(alertmanager, mark, begun + timeout)
-        waiting = destinations(alertmanager.configuration(), receiver, user)
+        configuration = alertmanager.configuration()
+        waiting = destinations(configuration, receiver, user)
         if not waiting:
-            raise _nobody(user)
+            raise _nobody(configuration, user)
         trial = _Trial(alertmanager, read_log, notes, mark, receiver, since, before, begun, timeout)
         deliveries = trial.follow(waiting)
         version = alertmanager.version()
@@ -190,13 +191,13 @@ def _alert(labels: Mapping[str, str], lasts: dt.timedelta) -> dict[str, object]:
     }
 
 
-def _nobody(user: str) -> UserError:
+def _nobody(configuration: Mapping[str, Any], user: str) -> UserError:
     """Why there is nobody to follow it to."""
     if user:
-        problem = f"{user} gets no mail: notify.users is off, or has {user} among its exceptions"
-        return UserError(
-            problem, place="notify.users", hint="monitoring-manage reload puts a change in force"
-        )
+        on = any(one["name"] == "admins-for-users" for one in configuration["receivers"])
+        why = "named among the exceptions" if on else "mail to users is off"
+        hint = "monitoring-manage reload puts a change in force"
+        return UserError(f"{user} gets no mail: {why}", place="notify.users", hint=hint)
     hint = "set notify.mail (or slack, teams, webhook) in monitoring.yaml, then monitoring-manage reload"
     return UserError("nobody hears it: no receiver is set", place="notify", hint=hint)
 

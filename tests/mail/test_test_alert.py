@@ -201,15 +201,13 @@ def test_notes_that_never_come_are_not_waited_for_beyond_the_limit(alertmanager,
 
 def test_nobody_to_hear_it_is_an_error(alertmanager):
     """An excepted user, and any user where notify.users is off, gets no mail: neither does the administrator instead."""
-    with pytest.raises(UserError, match="eve gets no mail") as caught:
+    with pytest.raises(UserError, match="eve gets no mail: named among the exceptions"):
         send(alertmanager(USERS, scale=1), user="eve")
-
-    assert "exceptions" in str(caught.value)
 
 
 def test_a_users_test_where_users_get_no_mail_is_an_error(alertmanager, mailbox):
     """Waste mail to users is off by default, and the administrators' mail would prove nothing about it."""
-    with pytest.raises(UserError, match="bob gets no mail"):
+    with pytest.raises(UserError, match="bob gets no mail: mail to users is off"):
         send(alertmanager(scale=1), user="bob")
 
     assert not mailbox.mails
