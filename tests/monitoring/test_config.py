@@ -75,6 +75,29 @@ def test_an_empty_file_or_key_means_the_default(text):
             "notify: {quiet_hours: {holidays: [{first: 2027-01-02, last: 2027-01-01}]}}",
             "2027-01-02 is after 2027-01-01",
         ),
+        (
+            "notify:\n  quiet_hours:\n    holidays:\n      - {first: 2026-02-30, last: 2026-03-01}\n",
+            "site.yaml:4: notify.quiet_hours.holidays.0.first: YAML cannot read 2026-02-30 as a timestamp",
+        ),
+        (
+            "notify: {users: {addresses: {2026-13-01: a@b.org}}}",
+            "addresses.2026-13-01: YAML cannot read 2026-13-01",
+        ),
+        (
+            "alerts: {notify: {a: 2026-01-01 00:00:00 +99:00}}",
+            "site.yaml:1: alerts.notify.a: YAML cannot read 2026",
+        ),
+        (f"ports: {{grafana: {'9' * 5000}}}", "site.yaml:1: ports.grafana: YAML cannot read 999999"),
+        ("ports: {grafana: !!int many}", "site.yaml:1: ports.grafana: YAML cannot read many as a int"),
+        (
+            "alerts: {gpu_waste: {below: !!float a.b}}",
+            "alerts.gpu_waste.below: YAML cannot read a.b as a float",
+        ),
+        (
+            "notify: {digest: {day: !!timestamp today}}",
+            "notify.digest.day: YAML cannot read today as a timestamp",
+        ),
+        ("security: {local_auth: !!bool maybe}", "security.local_auth: YAML cannot read maybe as a bool"),
         ("notify: {quiet_hours: {begin: '18:00'}}", "begin and end belong together; one of them is missing"),
         ("notify: {quiet_hours: {begin: '18:00', end: '18:00'}}", "begin and end are both 18:00"),
         ("notify: {users: {domain: '@example.org'}}", "'@example.org' is not a mail domain"),

@@ -46,7 +46,7 @@ def read(text: str, name: str) -> Document:
     """Parse one YAML document.
 
     Raises:
-        ConfigError: It is no YAML, has a key twice, or holds a value that YAML 1.1 reads as something else.
+        ConfigError: It is no YAML, has a key twice, or holds a value that YAML 1.1 reads as something else or not at all.
     """
     document = Document(name)
     try:
@@ -77,9 +77,11 @@ def _walk(node: Any, path: tuple[str, ...], document: Document) -> None:
             here = (*path, str(index))
             document.lines[here] = item.start_mark.line + 1
             _walk(item, here, document)
-    elif not node.style:
-        document.texts[path] = node.value
-        _refuse_sexagesimal(node, document)
+    else:
+        _refuse_impossible(node, path, document)
+        if not node.style:
+            document.texts[path] = node.value
+            _refuse_sexagesimal(node, document)
 
 
 def _mapping_item(key: Any, value: Any, path: tuple[str, ...], document: Document) -> None:
@@ -97,7 +99,23 @@ def _mapping_item(key: Any, value: Any, path: tuple[str, ...], document: Documen
             f"the key {name} stands twice", place=place, hint=f"the first one is on line {first}"
         )
     document.lines[here] = line
+    _refuse_impossible(key, here, document)
     _walk(value, here, document)
+
+
+def _refuse_impossible(node: Any, path: tuple[str, ...], document: Document) -> None:
+    """Dates and numbers only: YAML's other constructors raise what `read` knows."""
+    kind = node.tag.rpartition(":")[2]
+    if kind not in {"int", "float", "timestamp", "bool"}:
+        return
+    try:
+        yaml.constructor.SafeConstructor().construct_document(node)
+    except (ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        raise ConfigError(
+            f"{'.'.join(path)}: YAML cannot read {node.value[:40]} as a {kind}",
+            place=f"{document.name}:{node.start_mark.line + 1}",
+            hint="correct it, or put it in quotes if text is meant",
+        ) from error
 
 
 def _refuse_sexagesimal(node: Any, document: Document) -> None:
