@@ -163,6 +163,32 @@ def test_a_secret_that_is_none_is_refused(state, tmp_path, content, problem):
 
 
 @pytest.mark.parametrize(
+    ("content", "accepted"),
+    [
+        ("https://hooks.invalid/services/T0/B0?key=a%20b", True),
+        ("http://u:p@127.0.0.1:8080", True),
+        ("http://[::1]:8080/alert\n", True),
+        ("hooks.invalid/1", False),
+        ("http://", False),
+        ("https:///1", False),
+        ("http://:8080/1", False),
+        ("http://hooks.invalid:port/1", False),
+        ("https://x y", False),
+        ("https://hooks.invalid/1\nhttps://hooks.invalid/2", False),
+    ],
+)
+def test_a_receivers_address_is_one_with_a_host(state, tmp_path, content, accepted):
+    """Alertmanager would start with it, and fail at each notification."""
+    file = tmp_path / "url"
+    file.write_text(content)
+    file.chmod(0o600)
+
+    found = problems(parse_settings(f"notify: {{slack: {{url_file: {file}}}}}"), state)
+
+    assert ["holds no http address" in line for line in found] == ([] if accepted else [True])
+
+
+@pytest.mark.parametrize(
     ("content", "problem"),
     [
         (None, "No such file or directory"),

@@ -65,6 +65,11 @@ def test_an_empty_file_or_key_means_the_default(text):
         ("dcgm: {address: here}\n", "dcgm.address: 'here' is no address; write it as host:port"),
         ("notify: {mail: {smarthost: 'a:25', to: [a@b.org]}}\n", "notify.mail.from: is missing"),
         ("notify: {mail: {smarthost: 'a:25', from: root, to: [a@b.org]}}\n", "'root' is not a mail address"),
+        (
+            "notify: {mail: {smarthost: 'a:25', from: a@b.org, to: ['{{x@b.org']}}\n",
+            "'{{x@b.org' is not a mail address",
+        ),
+        ("notify: {users: {addresses: {ann: '{{.x}}@b.org'}}}\n", "'{{.x}}@b.org' is not a mail address"),
         ("allocations: {state_file: here.json}\n", "'here.json' is not absolute; start it with /"),
         (
             "notify: {mail: {smarthost: 'a:25', from: a@b.org, to: [a@b.org], username: x}}",
@@ -110,6 +115,13 @@ def test_an_empty_file_or_key_means_the_default(text):
 def test_a_mistake_names_file_line_key_and_remedy(text, expected):
     """Every mistake says where it is, which key, what is wrong and what would be right."""
     assert expected in mistake(text)
+
+
+def test_single_braces_in_an_address_are_fine():
+    """They are letters of a mailbox; two of them would begin a template of Alertmanager's."""
+    assert parse_settings("notify: {users: {addresses: {ann: '{a}@b.org'}}}").notify.users.addresses == {
+        "ann": "{a}@b.org"
+    }
 
 
 def test_links_to_grafana_follow_its_port():

@@ -21,6 +21,7 @@ PLACEHOLDER = re.compile(
     r"(?i)<.*>|.*(change[-_ ]?(me|this|it)|placeholder|your[-_ ]?\w*[-_ ]?(password|secret|token|key|here)"
     r"|password[-_ ]?here|example\.(com|org|net)|\.{3}|x{4,}).*|password|secret|admin|ds01admin|todo"
 )
+WEB_ADDRESS = re.compile(r"https?://([^\s/?#@]+@)?(\[[\da-fA-F:.]+\]|[^\s/?#@:]+)(:\d+)?([/?#]\S*)?")
 NEEDS_ALERTMANAGER = {
     "notify.teams": ("msteamsv2_configs", (0, 28)),
     "notify.webhook": ("webhook_configs.url_file", (0, 26)),
@@ -91,7 +92,7 @@ def _secret(key: str, path: Path) -> Iterator[Finding]:
         yield error(f"{key}: {path} is empty", hint="write the secret into it")
     elif PLACEHOLDER.fullmatch(content):
         yield error(f"{key}: {path} holds a placeholder", hint="write the real secret into it")
-    elif key.endswith("url_file") and not content.startswith(("https://", "http://")):
+    elif key.endswith("url_file") and not WEB_ADDRESS.fullmatch(content):
         yield error(f"{key}: {path} holds no http address", hint="write the receiver's whole address into it")
     if mode & 0o077:
         yield warning(

@@ -15,7 +15,7 @@ DURATION = re.compile(r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(
 _UNIT_SECONDS = (365 * 86400, 7 * 86400, 86400, 3600, 60, 1)
 _SIZE = re.compile(r"\d+(B|KB|MB|GB|TB|PB|EB)")
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
-_MAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+_MAIL = re.compile(r"(?!.*\{\{)[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 _DOMAIN = re.compile(r"([A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)?")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
@@ -112,6 +112,7 @@ Address = Annotated[str, AfterValidator(_address)]
 """`host:port`."""
 
 MailAddress = Annotated[str, _matches(_MAIL, "a mail address with a domain, like admin@example.org")]
+"""Without `{{`, which begins a template where Alertmanager sends."""
 
 MailDomain = Annotated[
     str, _matches(_DOMAIN, "a mail domain; write what stands behind the @, like example.org")
