@@ -277,7 +277,10 @@ def test_an_alertmanager_that_is_too_old_is_told_in_our_words_only(state, tmp_pa
 
     old = ["notify.teams: Alertmanager 0.25.0 has no", "notify.heartbeat: Alertmanager 0.25.0 has no"]
     assert len(found) == (len(old) if "bookworm" in str(suite) else 0), found
-    assert all(line.startswith(f"error: {wanted}") for line, wanted in zip(found, old, strict=False))
+    assert all(
+        line.startswith(f"error: monitoring.yaml:3: {wanted}")
+        for line, wanted in zip(found, old, strict=False)
+    )
 
 
 @pytest.mark.parametrize(
@@ -295,6 +298,52 @@ def test_dates_and_addresses_that_would_fail_later(state, text, problem):
     assert any(problem in line for line in found), found
 
 
+def test_what_is_wrong_with_a_setting_is_told_with_file_line_and_key(state, tools, tmp_path):
+    """Also what only a look at other files, at the date or at the rendered alerts can tell; what is not there has its section's line."""
+    url = tmp_path / "url"
+    url.write_text("https://hooks.invalid/1")
+    url.chmod(0o644)
+    text = f"""\
+runtime: native
+hardware: none
+prometheus: {{retention_time: 1d}}
+alerts:
+  notify:
+    DS01Typo: mail
+    DS01Watchdog: page
+  gpu_waste:
+    window: 25h
+notify:
+  mail:
+    smarthost: m:25
+    from: a@b.org
+    to: [c@d.org]
+    password_file: /nonexistent/password
+    ca_file: /nonexistent/ca
+  webhook:
+    url_file: {url}
+  quiet_hours:
+    time_zone: Mars/Base
+    holidays:
+      - {{first: 2020-01-01, last: 2020-01-02}}
+"""
+    findings = check(render(parse_settings(text, "site.yaml"), state), path=str(tools))
+
+    assert {finding.place for finding in findings if finding.place.startswith("site.yaml")} == {
+        "site.yaml:6: alerts.notify.DS01Typo",
+        "site.yaml:7: alerts.notify.DS01Watchdog",
+        "site.yaml:9: alerts.gpu_waste.window",
+        "site.yaml:4: alerts.xid.hold",
+        "site.yaml:11: notify.mail.username",
+        "site.yaml:15: notify.mail.password_file",
+        "site.yaml:16: notify.mail.ca_file",
+        "site.yaml:17: notify.webhook",
+        "site.yaml:18: notify.webhook.url_file",
+        "site.yaml:20: notify.quiet_hours.time_zone",
+        "site.yaml:21: notify.quiet_hours.holidays",
+    }
+
+
 @pytest.mark.parametrize("name", ["DS01Watchdog", "DS01UserWaste", "DS01UserWasteOver"])
 def test_an_audience_that_something_hangs_on_stays(state, tools, name):
     """Another audience would change nothing, or take away the users' mail."""
@@ -302,7 +351,7 @@ def test_an_audience_that_something_hangs_on_stays(state, tools, name):
 
     found = [finding for finding in check(render(wrong, state), path=str(tools)) if finding.level == "error"]
 
-    assert [finding.problem.partition(":")[0] for finding in found] == [f"alerts.notify.{name}"]
+    assert [finding.place for finding in found] == [f"monitoring.yaml:1: alerts.notify.{name}"]
 
 
 def test_a_window_beyond_what_is_kept_is_doubtful(state, tools):
@@ -316,9 +365,10 @@ def test_a_window_beyond_what_is_kept_is_doubtful(state, tools):
     ]
 
     assert {finding.level for finding in found} == {"warning"}
-    assert [
-        finding.problem.partition(":")[0] for finding in found if "retention_time" in finding.problem
-    ] == [*("alerts.gpu_waste.window", "alerts.xid.hold")]
+    assert [finding.place for finding in found if "retention_time" in finding.problem] == [
+        "monitoring.yaml:2: alerts.gpu_waste.window",
+        "monitoring.yaml:2: alerts.xid.hold",
+    ]
 
 
 def test_an_audience_for_an_alert_that_does_not_exist_is_refused(state, settings, tools):
@@ -327,5 +377,5 @@ def test_an_audience_for_an_alert_that_does_not_exist_is_refused(state, settings
 
     found = [finding for finding in check(render(wrong, state), path=str(tools)) if finding.level == "error"]
 
-    assert [finding.problem for finding in found] == ["alerts.notify.DS01ExporterDwn: there is no such alert"]
+    assert [finding.problem for finding in found] == ["there is no such alert"]
     assert found[0].hint == "did you mean DS01ExporterDown?"

@@ -184,7 +184,10 @@ def test_check_ends_with_two_when_something_is_wrong(run, tools):
     result = run("check", "--runtime", "native", "--hardware", "none", config=config, PATH=str(tools))
 
     assert result.exit_code == 2
-    assert "error: notify.slack.url_file: /nonexistent/url: No such file or directory" in result.output
+    assert (
+        "monitoring.yaml:1: notify.slack.url_file: /nonexistent/url: No such file or directory"
+        in result.output
+    )
     assert result.output.endswith("2 errors\n")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ds01_monitoring.check import alerts, names, panels, site, tools
@@ -22,14 +23,13 @@ def check(tree: RenderedTree, *, path: str | None = None) -> list[Finding]:
     """
     found = tools.find(tree, path)
     alertmanager = tools.version(found.get("amtool"))
+    settings = tree.context.settings
     # An amtool that does not know a receiver stops at it, with words about fields of Go types.
-    too_old = site.lacking(tree.context.settings.notify, alertmanager)
+    too_old = site.lacking(settings.notify, alertmanager)
+    about_settings = [*site.check(tree, alertmanager), *alerts.check(tree)]
     findings = [
-        *site.check(
-            tree, alertmanager
-        ),  # In words about settings; the tools' words about the same come after.
+        *(replace(finding, place=settings.place(finding.place)) for finding in about_settings),
         *tools.check(tree, found, ask_amtool=not too_old),
-        *alerts.check(tree),
         *names.check(tree),
         *panels.check_ranges(tree),
     ]

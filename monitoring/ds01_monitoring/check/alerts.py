@@ -40,10 +40,11 @@ def _audiences(tree: RenderedTree) -> Iterator[Finding]:
     known = alert_names(tree.path)
     for name in tree.context.settings.alerts.notify:
         if name not in known:
-            yield error(f"alerts.notify.{name}: there is no such alert", hint=suggest(name, known))
+            yield error("there is no such alert", place=f"alerts.notify.{name}", hint=suggest(name, known))
         elif name in HEARD_BY_DESIGN:
             yield error(
-                f"alerts.notify.{name}: the heartbeat, the weekly mail and the users' mail hang on who hears it",
+                "the heartbeat, the weekly mail and the users' mail hang on who hears it",
+                place=f"alerts.notify.{name}",
                 hint="take the line out; notify.heartbeat, notify.digest and notify.users say what becomes of it",
             )
 
@@ -54,7 +55,8 @@ def _windows(settings: Settings) -> Iterator[Finding]:
         value = attrgetter(key)(settings)
         if duration_seconds(value) > duration_seconds(kept):
             yield warning(
-                f"{key}: {value} is longer than prometheus.retention_time, {kept}, and nothing is known of before",
+                f"{value} is longer than prometheus.retention_time, {kept}, and nothing is known of before",
+                place=key,
                 hint=f"shorten it, or set prometheus.retention_time to {value} or more",
             )
 

@@ -54,9 +54,9 @@ def lacking(notify: Notify, alertmanager: tuple[int, ...]) -> list[Finding]:
     for key, (feature, needed) in NEEDS_ALERTMANAGER.items():
         if getattr(notify, key.partition(".")[2]) is not None and alertmanager and alertmanager < needed:
             wanted = ".".join(map(str, needed))
-            problem = f"{key}: Alertmanager {found} has no {feature}; {wanted} or later is needed"
+            problem = f"Alertmanager {found} has no {feature}; {wanted} or later is needed"
             hint = f"install Alertmanager {wanted} or later, or use notify.mail or notify.slack"
-            findings.append(error(problem, hint=hint))
+            findings.append(error(problem, place=key, hint=hint))
     return findings
 
 
@@ -85,25 +85,30 @@ def _secret(key: str, path: Path) -> Iterator[Finding]:
     except (OSError, UnicodeDecodeError) as failure:
         reason = failure.strerror if isinstance(failure, OSError) else "is not text"
         yield error(
-            f"{key}: {path}: {reason}", hint=f"write the secret there: install -m 0600 /dev/stdin {path}"
+            f"{path}: {reason}", place=key, hint=f"write the secret there: install -m 0600 /dev/stdin {path}"
         )
         return
     if not content:
-        yield error(f"{key}: {path} is empty", hint="write the secret into it")
+        yield error(f"{path} is empty", place=key, hint="write the secret into it")
     elif PLACEHOLDER.fullmatch(content):
-        yield error(f"{key}: {path} holds a placeholder", hint="write the real secret into it")
+        yield error(f"{path} holds a placeholder", place=key, hint="write the real secret into it")
     elif key.endswith("url_file") and not WEB_ADDRESS.fullmatch(content):
-        yield error(f"{key}: {path} holds no http address", hint="write the receiver's whole address into it")
+        yield error(
+            f"{path} holds no http address", place=key, hint="write the receiver's whole address into it"
+        )
     if mode & 0o077:
         yield warning(
-            f"{key}: {path} can be read by others (mode {mode & 0o777:04o})", hint=f"chmod 0600 {path}"
+            f"{path} can be read by others (mode {mode & 0o777:04o})", place=key, hint=f"chmod 0600 {path}"
         )
 
 
 def _login(notify: Notify) -> Iterator[Finding]:
     if notify.mail and notify.mail.password_file and not notify.mail.username:
-        problem = "notify.mail.username: is empty, so that nobody logs in with the password of password_file"
-        yield warning(problem, hint="set it, or take password_file out for a relay that asks for none")
+        yield warning(
+            "is empty, so that nobody logs in with the password of password_file",
+            place="notify.mail.username",
+            hint="set it, or take password_file out for a relay that asks for none",
+        )
 
 
 def _authority(notify: Notify) -> Iterator[Finding]:
@@ -123,7 +128,9 @@ def _authority(notify: Notify) -> Iterator[Finding]:
         )
     if problem:
         yield error(
-            f"notify.mail.ca_file: {path}: {problem}", hint="write the authority's certificate there, as PEM"
+            f"{path}: {problem}",
+            place="notify.mail.ca_file",
+            hint="write the authority's certificate there, as PEM",
         )
 
 
@@ -132,12 +139,17 @@ def _calendar(notify: Notify, today: dt.date) -> Iterator[Finding]:
     yield from _zone("notify.quiet_hours", quiet.time_zone)
     yield from _zone("notify.digest", notify.digest.time_zone)
     if quiet.holidays and max(holiday.last for holiday in quiet.holidays) < today:
-        yield warning("notify.quiet_hours.holidays: all have passed", hint="add those of the coming year")
+        yield warning(
+            "all have passed", place="notify.quiet_hours.holidays", hint="add those of the coming year"
+        )
 
 
 def _zone(section: str, name: str) -> Iterator[Finding]:
     try:
         zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        problem = f"{section}.time_zone: there is no time zone {name!r}"
-        yield error(problem, hint="use a name like Europe/Berlin, or UTC")
+        yield error(
+            f"there is no time zone {name!r}",
+            place=f"{section}.time_zone",
+            hint="use a name like Europe/Berlin, or UTC",
+        )

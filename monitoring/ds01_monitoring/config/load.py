@@ -76,7 +76,7 @@ def parse_settings(
         raise ConfigError("must be a mapping of settings", place=name, hint="see config/monitoring.yaml")
     from_env = _apply_environment(data, env or {})
     try:
-        return Settings.model_validate(data)
+        return Settings.model_validate(data, context=document)
     except ValidationError as error:
         raise _explain(error.errors()[0], document, from_env) from error
 

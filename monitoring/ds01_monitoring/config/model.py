@@ -5,13 +5,16 @@ from __future__ import annotations
 import ipaddress
 import socket
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from ds01_monitoring.config.alerts import Alerts
 from ds01_monitoring.config.notify import Notify
 from ds01_monitoring.config.types import AbsolutePath, Address, Duration, LabelName, Port, Section, Size
+
+if TYPE_CHECKING:
+    from ds01_monitoring.config.yamlfile import Document
 
 
 class Site(Section):
@@ -154,6 +157,11 @@ class Settings(Section):
     grafana: Grafana = Grafana()
     images: Images = Images()
     security: Security = Security()
+    _written: Document | None = PrivateAttr(default=None)
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Remember the document that is validated, for `place`."""
+        self._written = context
 
     @model_validator(mode="before")
     @classmethod
@@ -165,6 +173,10 @@ class Settings(Section):
         if isinstance(ports, dict) and isinstance(grafana, dict) and ports.get("grafana"):
             return {**data, "grafana": {"root_url": f"http://localhost:{ports['grafana']}", **grafana}}
         return data
+
+    def place(self, key: str) -> str:
+        """A key as messages name it: with the file and line where it, or what it belongs to, was written."""
+        return f"{self._written.place(key.split('.'))}: {key}" if self._written else key
 
     def variables(self) -> dict[str, Any]:
         """Field names and values, for the templates."""
