@@ -298,6 +298,15 @@ def test_dates_and_addresses_that_would_fail_later(state, text, problem):
     assert any(problem in line for line in found), found
 
 
+def test_a_time_zone_that_does_not_exist_is_told_once(state, suite):
+    """Amtool stops at it, too, and blames a template in which nothing is to be mended."""
+    text = "runtime: native\nhardware: none\nnotify: {digest: {time_zone: Mars/Base}}"
+
+    found = check(render(parse_settings(text), state), path=str(suite))
+
+    assert [finding.problem for finding in found] == ["there is no time zone 'Mars/Base'"]
+
+
 def test_what_is_wrong_with_a_setting_is_told_with_file_line_and_key(state, tools, tmp_path):
     """Also what only a look at other files, at the date or at the rendered alerts can tell; what is not there has its section's line."""
     url = tmp_path / "url"

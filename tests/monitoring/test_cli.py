@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+import tempfile
+from pathlib import Path
 
 import click
 import pytest
@@ -189,6 +192,24 @@ def test_check_ends_with_two_when_something_is_wrong(run, tools):
         in result.output
     )
     assert result.output.endswith("2 errors\n")
+
+
+@pytest.mark.parametrize("promtool", ["true", "false"])
+def test_a_rendered_file_that_check_names_is_there_to_look_at(run, tmp_path, monkeypatch, promtool):
+    """Where a tool objects to one, that is the next step; otherwise nothing stays behind."""
+    tools, temporary = tmp_path / "tools", tmp_path / "temporary"
+    for folder in (tools, temporary):
+        folder.mkdir()
+    (tools / "promtool").symlink_to(f"/bin/{promtool}")
+    (tools / "amtool").symlink_to("/bin/true")
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+
+    output = run("check", "--runtime", "native", "--hardware", "none", PATH=str(tools)).output
+
+    named = re.findall(r"the rendered file is (.*)", output)
+    assert len(named) == (promtool == "false")
+    assert all(Path(file).is_file() for file in named)
+    assert bool(list(temporary.iterdir())) == bool(named)
 
 
 def test_render_out_writes_a_tree_and_puts_nothing_in_force(run, tmp_path, tools):

@@ -24,12 +24,12 @@ def check(tree: RenderedTree, *, path: str | None = None) -> list[Finding]:
     found = tools.find(tree, path)
     alertmanager = tools.version(found.get("amtool"))
     settings = tree.context.settings
-    # An amtool that does not know a receiver stops at it, with words about fields of Go types.
-    too_old = site.lacking(settings.notify, alertmanager)
+    # In our words: amtool's are about fields of Go types, and about a template in which nothing is to be mended.
+    refused = site.refused(settings.notify, alertmanager)
     about_settings = [*site.check(tree, alertmanager), *alerts.check(tree)]
     findings = [
         *(replace(finding, place=settings.place(finding.place)) for finding in about_settings),
-        *tools.check(tree, found, ask_amtool=not too_old),
+        *tools.check(tree, found, ask_amtool=not refused),
         *names.check(tree),
         *panels.check_ranges(tree),
     ]

@@ -43,21 +43,28 @@ def check(tree: RenderedTree, alertmanager: tuple[int, ...], today: dt.date | No
         *(finding for key, path in secret_files(settings) for finding in _secret(key, path)),
         *_login(settings.notify),
         *_authority(settings.notify),
-        *lacking(settings.notify, alertmanager),
-        *_calendar(settings.notify, day),
+        *refused(settings.notify, alertmanager),
+        *_holidays(settings.notify, day),
     ]
 
 
-def lacking(notify: Notify, alertmanager: tuple[int, ...]) -> list[Finding]:
-    """Receivers that this version of Alertmanager does not know; none where the version is unknown (empty)."""
-    found, findings = ".".join(map(str, alertmanager)), []
+def refused(notify: Notify, alertmanager: tuple[int, ...]) -> list[Finding]:
+    """What Alertmanager does not start with: receivers that this version lacks (empty: unknown), time zones that are none."""
+    return [
+        *_lacking(notify, alertmanager),
+        *_zone("notify.quiet_hours", notify.quiet_hours.time_zone),
+        *_zone("notify.digest", notify.digest.time_zone),
+    ]
+
+
+def _lacking(notify: Notify, alertmanager: tuple[int, ...]) -> Iterator[Finding]:
+    found = ".".join(map(str, alertmanager))
     for key, (feature, needed) in NEEDS_ALERTMANAGER.items():
         if getattr(notify, key.partition(".")[2]) is not None and alertmanager and alertmanager < needed:
             wanted = ".".join(map(str, needed))
             problem = f"Alertmanager {found} has no {feature}; {wanted} or later is needed"
             hint = f"install Alertmanager {wanted} or later, or use notify.mail or notify.slack"
-            findings.append(error(problem, place=key, hint=hint))
-    return findings
+            yield error(problem, place=key, hint=hint)
 
 
 def secret_files(settings: Settings) -> Iterator[tuple[str, Path]]:
@@ -134,11 +141,9 @@ def _authority(notify: Notify) -> Iterator[Finding]:
         )
 
 
-def _calendar(notify: Notify, today: dt.date) -> Iterator[Finding]:
-    quiet = notify.quiet_hours
-    yield from _zone("notify.quiet_hours", quiet.time_zone)
-    yield from _zone("notify.digest", notify.digest.time_zone)
-    if quiet.holidays and max(holiday.last for holiday in quiet.holidays) < today:
+def _holidays(notify: Notify, today: dt.date) -> Iterator[Finding]:
+    holidays = notify.quiet_hours.holidays
+    if holidays and max(holiday.last for holiday in holidays) < today:
         yield warning(
             "all have passed", place="notify.quiet_hours.holidays", hint="add those of the coming year"
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,10 +62,14 @@ def check(app: App, runtime: str | None, hardware: str | None) -> None:
     from ds01_monitoring.check import check as look  # noqa: PLC0415
     from ds01_monitoring.render import render as write  # noqa: PLC0415
 
-    with tempfile.TemporaryDirectory(prefix="ds01-check-") as folder:
+    with ExitStack() as cleanup:
+        folder = tempfile.mkdtemp(prefix="ds01-check-")
+        cleanup.callback(shutil.rmtree, folder)
         out = Path(folder) / "tree"
         tree = write(app.settings, app.state, runtime=runtime, hardware=hardware, out=out)
         findings = look(tree)
+        if any(folder in str(finding) for finding in findings):
+            cleanup.pop_all()  # Who reads that is going to look there.
     _tell(findings)
     click.echo(f"ok: {len(tree.sources)} files for {tree.context.runtime}, hardware {tree.context.hardware}")
 
