@@ -42,6 +42,14 @@ def test_an_empty_file_or_key_means_the_default(text):
         ("runtime: off\n", "YAML reads off as false; put it in quotes if the word is meant: 'off'"),
         ("notify:\n  quiet_hours:\n    begin: 18:00\n", "site.yaml:3: YAML reads 18:00 as the number 1080"),
         ("site: {name: 2024}\n", "YAML reads 2024 as a int; put it in quotes: '2024'"),
+        (
+            "notify: {users: {addresses: {1001: c@x.org}}}\n",
+            "YAML reads the key 1001 as a int; put it in quotes",
+        ),
+        (
+            "notify: {users: {addresses: {true: c@x.org}}}\n",
+            "YAML reads the key True as a bool; put it in quotes",
+        ),
         ("notify: {users: {addresses: {no: a@b.org}}}\n", "YAML reads the key no as true or false"),
         ("runtime: auto\nruntime: native\n", "site.yaml:2: the key runtime stands twice"),
         ("alerts: {gpu_waste: {window: soon}}\n", "alerts.gpu_waste.window: 'soon' is no duration"),

@@ -159,6 +159,8 @@ def _message(error: ErrorDetails) -> str:
 
 def _hint(error: ErrorDetails, document: yamlfile.Document, path: tuple[str, ...]) -> str:
     value, written = error["input"], document.texts.get(path)
+    if error["type"] == "string_type" and error["loc"][-1] == "[key]":
+        return f"YAML reads the key {value} as a {type(value).__name__}; put it in quotes"
     if written and isinstance(value, bool) and written.lower() not in {"true", "false"}:
         return f"YAML reads {written} as {str(value).lower()}; put it in quotes if the word is meant: '{written}'"
     if written and error["type"] == "string_type":
