@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class UserError(Exception):
     """Something a person can mend: what is wrong, where, and what to do next.
@@ -26,7 +31,21 @@ class UserError(Exception):
 
 
 class ConfigError(UserError):
-    """A mistake in what the operator wrote; ends with exit code 2."""
+    """A mistake in what the operator wrote; ends with exit code 2.
+
+    Attributes:
+        others: Further mistakes, told after this one.
+    """
 
     def __init__(self, problem: str, *, hint: str = "", place: str = "") -> None:
         super().__init__(problem, hint=hint, place=place, exit_code=2)
+        self.others: list[ConfigError] = []
+
+    def __str__(self) -> str:
+        return "\nerror: ".join([super().__str__(), *map(str, self.others)])
+
+    @staticmethod
+    def together(mistakes: Iterable[ConfigError]) -> ConfigError:
+        """The first of them, which tells the others."""
+        first, *first.others = mistakes
+        return first

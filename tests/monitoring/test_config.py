@@ -72,6 +72,10 @@ def test_an_empty_file_or_key_means_the_default(text):
         ("alerts: {host_load: {above: .inf}}", "alerts.host_load.above: input should be a finite number"),
         ("dcgm: {address: here}\n", "dcgm.address: 'here' is no address; write it as host:port"),
         ("notify: {mail: {smarthost: 'a:25', to: [a@b.org]}}\n", "notify.mail.from: is missing"),
+        (
+            "notify:\n  users:\n    exceptions:\n      - {user: ann, reason: teaches}\n      - {user: eve}\n",
+            "site.yaml:5: notify.users.exceptions.1.reason: is missing",
+        ),
         ("notify: {mail: {smarthost: 'a:25', from: root, to: [a@b.org]}}\n", "'root' is not a mail address"),
         (
             "notify: {mail: {smarthost: 'a:25', from: a@b.org, to: ['{{x@b.org']}}\n",
@@ -123,6 +127,35 @@ def test_an_empty_file_or_key_means_the_default(text):
 def test_a_mistake_names_file_line_key_and_remedy(text, expected):
     """Every mistake says where it is, which key, what is wrong and what would be right."""
     assert expected in mistake(text)
+
+
+def test_all_mistakes_are_told_in_one_run():
+    """Each looks as it would alone; a key that could be of two types is one mistake."""
+    text = "dcgm: {address: here}\nnotify:\n  mail:\n    smarthost: m:25\n    from: gpu\n    to:\n      - admin\n      - a@b.org\nportz: {}\n"
+
+    assert mistake(text) == (
+        "site.yaml:1: dcgm.address: 'here' is no address; write it as host:port\n"
+        "  hint: the value given is 'here'; config/monitoring.yaml documents every key\n"
+        "error: site.yaml:5: notify.mail.from: 'gpu' is not a mail address with a domain, like admin@example.org\n"
+        "  hint: the value given is 'gpu'; config/monitoring.yaml documents every key\n"
+        "error: site.yaml:7: notify.mail.to.0: 'admin' is not a mail address with a domain, like admin@example.org\n"
+        "  hint: the value given is 'admin'; config/monitoring.yaml documents every key\n"
+        "error: site.yaml:9: portz: unknown key\n"
+        "  hint: did you mean ports? " + mistake("portz: {}").partition("ports? ")[2]
+    )
+
+
+def test_all_that_yaml_misreads_is_told_in_one_run():
+    """Who forgets the quotes of `begin` forgets those of `end`."""
+    told = mistake(
+        "notify:\n  quiet_hours:\n    begin: 18:00\n    end: 22:00\n    days: []\n    days: [sunday]\n"
+    )
+
+    assert told.splitlines()[::2] == [
+        "site.yaml:3: YAML reads 18:00 as the number 1080",
+        "error: site.yaml:4: YAML reads 22:00 as the number 1320",
+        "error: site.yaml:6: the key days stands twice",
+    ]
 
 
 def test_single_braces_in_an_address_are_fine():

@@ -50,7 +50,7 @@ def load_settings(path: Path | None = None, env: Mapping[str, str] = os.environ)
     """Read the configuration file in force and the environment above it.
 
     Raises:
-        ConfigError: The first mistake found, with its place and what would be right.
+        ConfigError: Every mistake found, with its place and what would be right.
     """
     file = config_path(path, env)
     try:
@@ -78,7 +78,11 @@ def parse_settings(
     try:
         return Settings.model_validate(data, context=document)
     except ValidationError as error:
-        raise _explain(error.errors()[0], document, from_env) from error
+        mistakes: dict[tuple[str, ...], ConfigError] = {}
+        for details in error.errors():  # A key that may be of two types has one for each.
+            key = tuple(filter(_is_key, map(str, details["loc"])))
+            mistakes.setdefault(key, _explain(details, document, from_env))
+        raise ConfigError.together(mistakes.values()) from error
 
 
 def _apply_environment(data: dict[str, Any], env: Mapping[str, str]) -> dict[tuple[str, ...], str]:
@@ -124,7 +128,7 @@ def _walk_model(path: Sequence[str]) -> tuple[list[str], list[str]]:
         elif part in fields:
             shown.append(part)
             model = fields[part]
-        elif not fields:
+        elif not fields or part.isdigit():
             shown.append(part) if _is_key(part) else None
             model = _item(model)
     return shown or list(path), known

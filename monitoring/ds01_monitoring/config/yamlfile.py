@@ -11,7 +11,7 @@ import yaml
 from ds01_monitoring.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _SEXAGESIMAL = re.compile(r"[-+]?\d+(:[0-5]?\d)+(\.\d*)?")
 _SPOKEN_BOOL = re.compile(r"(?i:yes|no|on|off)")
@@ -46,7 +46,7 @@ def read(text: str, name: str) -> Document:
     """Parse one YAML document.
 
     Raises:
-        ConfigError: It is no YAML, has a key twice, or holds a value that YAML 1.1 reads as something else or not at all.
+        ConfigError: It is no YAML, has keys twice, or holds values that YAML 1.1 reads as something else or not at all.
     """
     document = Document(name)
     try:
@@ -54,7 +54,9 @@ def read(text: str, name: str) -> Document:
         try:
             node = loader.get_single_node()
             if node is not None:
-                _walk(node, (), document)
+                mistakes = list(_walk(node, (), document))
+                if mistakes:
+                    raise ConfigError.together(mistakes)
                 document.data = loader.construct_document(node)
         finally:
             loader.dispose()
@@ -68,63 +70,59 @@ def read(text: str, name: str) -> Document:
     return document
 
 
-def _walk(node: Any, path: tuple[str, ...], document: Document) -> None:
+def _walk(node: Any, path: tuple[str, ...], document: Document) -> Iterator[ConfigError]:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            _mapping_item(key, value, path, document)
+            yield from _mapping_item(key, value, path, document)
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             here = (*path, str(index))
             document.lines[here] = item.start_mark.line + 1
-            _walk(item, here, document)
+            yield from _walk(item, here, document)
     else:
-        _refuse_impossible(node, path, document)
         if not node.style:
             document.texts[path] = node.value
-            _refuse_sexagesimal(node, document)
+        yield from _misread(node, path, document)
 
 
-def _mapping_item(key: Any, value: Any, path: tuple[str, ...], document: Document) -> None:
+def _mapping_item(key: Any, value: Any, path: tuple[str, ...], document: Document) -> Iterator[ConfigError]:
     line = key.start_mark.line + 1
     place = f"{document.name}:{line}"
     name = str(key.value)
+    here = (*path, name)
     if key.tag == "tag:yaml.org,2002:bool" and _SPOKEN_BOOL.fullmatch(name):
-        raise ConfigError(
+        yield ConfigError(
             f"YAML reads the key {name} as true or false", place=place, hint=f"put it in quotes: '{name}'"
         )
-    here = (*path, name)
     if here in document.lines:
         first = document.lines[here]
-        raise ConfigError(
+        yield ConfigError(
             f"the key {name} stands twice", place=place, hint=f"the first one is on line {first}"
         )
+        return
     document.lines[here] = line
-    _refuse_impossible(key, here, document)
-    _walk(value, here, document)
+    yield from _misread(key, here, document)
+    yield from _walk(value, here, document)
 
 
-def _refuse_impossible(node: Any, path: tuple[str, ...], document: Document) -> None:
+def _misread(node: Any, path: tuple[str, ...], document: Document) -> Iterator[ConfigError]:
     """Dates and numbers only: YAML's other constructors raise what `read` knows."""
     kind = node.tag.rpartition(":")[2]
     if kind not in {"int", "float", "timestamp", "bool"}:
         return
+    place = f"{document.name}:{node.start_mark.line + 1}"
     try:
-        yaml.constructor.SafeConstructor().construct_document(node)
-    except (ValueError, ArithmeticError, LookupError, AttributeError) as error:
-        raise ConfigError(
+        value = yaml.constructor.SafeConstructor().construct_document(node)
+    except (ValueError, ArithmeticError, LookupError, AttributeError):
+        yield ConfigError(
             f"{'.'.join(path)}: YAML cannot read {node.value[:40]} as a {kind}",
-            place=f"{document.name}:{node.start_mark.line + 1}",
+            place=place,
             hint="correct it, or put it in quotes if text is meant",
-        ) from error
-
-
-def _refuse_sexagesimal(node: Any, document: Document) -> None:
-    if node.tag in {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"} and _SEXAGESIMAL.fullmatch(
-        node.value
-    ):
-        read_as = yaml.safe_load(node.value)
-        raise ConfigError(
-            f"YAML reads {node.value} as the number {read_as}",
-            place=f"{document.name}:{node.start_mark.line + 1}",
-            hint=f"put it in quotes: '{node.value}'",
         )
+    else:
+        if kind in {"int", "float"} and _SEXAGESIMAL.fullmatch(node.value):
+            yield ConfigError(
+                f"YAML reads {node.value} as the number {value}",
+                place=place,
+                hint=f"put it in quotes: '{node.value}'",
+            )
