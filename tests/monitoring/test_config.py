@@ -76,6 +76,18 @@ def test_an_empty_file_or_key_means_the_default(text):
             "notify:\n  users:\n    exceptions:\n      - {user: ann, reason: teaches}\n      - {user: eve}\n",
             "site.yaml:5: notify.users.exceptions.1.reason: is missing",
         ),
+        (
+            "notify: {users: {exceptions: [{user: '', reason: teaches}]}}",
+            "notify.users.exceptions.0.user: must not be blank",
+        ),
+        (
+            "notify: {users: {exceptions: [{user: ann, reason: ' '}]}}",
+            "notify.users.exceptions.0.reason: must not be blank",
+        ),
+        (
+            "notify: {users: {exceptions: [{user: ann, reason: a}, {user: eve, reason: a}, {user: ann, reason: b}]}}",
+            "notify.users.exceptions: ann is there twice",
+        ),
         ("notify: {mail: {smarthost: 'a:25', from: root, to: [a@b.org]}}\n", "'root' is not a mail address"),
         (
             "notify: {mail: {smarthost: 'a:25', from: a@b.org, to: ['{{x@b.org']}}\n",

@@ -13,6 +13,7 @@ from ds01_monitoring.config.types import (
     Duration,
     MailAddress,
     MailDomain,
+    NotBlank,
     Section,
     Window,
     duration_seconds,
@@ -102,8 +103,8 @@ class Digest(Section):
 class UserException(Section):
     """Somebody who gets no waste mail, and why."""
 
-    user: str
-    reason: str = Field(min_length=1)
+    user: NotBlank
+    reason: NotBlank
 
 
 class Users(Section):
@@ -123,6 +124,15 @@ class Users(Section):
         if duration_seconds(every) > LONGEST_PAUSE:
             raise ValueError(f"{every} is longer than Alertmanager remembers what it sent; 7d at most")
         return every
+
+    @field_validator("exceptions")
+    @classmethod
+    def _nobody_twice(cls, exceptions: list[UserException]) -> list[UserException]:
+        users = [entry.user for entry in exceptions]
+        for user in users:
+            if users.count(user) > 1:
+                raise ValueError(f"{user} is there twice")
+        return exceptions
 
 
 class Holiday(Section):

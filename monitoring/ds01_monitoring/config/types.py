@@ -79,6 +79,12 @@ def _address(text: str) -> str:
     return text
 
 
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be blank")
+    return text
+
+
 def _absolute(path: Path) -> Path:
     if not path.is_absolute():
         raise ValueError(f"{str(path)!r} is not absolute; start it with /")
@@ -120,5 +126,8 @@ MailDomain = Annotated[
 """What stands behind the `@`; empty = none."""
 
 LabelName = Annotated[str, _matches(_LABEL, "a label name: letters, digits and underscores")]
+
+NotBlank = Annotated[str, AfterValidator(_not_blank)]
+"""A text with more in it than spaces."""
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
