@@ -147,6 +147,10 @@ MAIL = "notify: {mail: {smarthost: 'm:25', from: a@b.org, to: [c@d.org], usernam
         ("YOUR_PASSWORD_HERE", "holds a placeholder"),
         ("<password>", "holds a placeholder"),
         ("ds01admin", "holds a placeholder"),
+        ("FIXME", "holds a placeholder"),
+        ("replace-me", "holds a placeholder"),
+        ("dummy", "holds a placeholder"),
+        ("***", "holds a placeholder"),
     ],
 )
 def test_a_secret_that_is_none_is_refused(state, tmp_path, content, problem):
@@ -160,6 +164,19 @@ def test_a_secret_that_is_none_is_refused(state, tmp_path, content, problem):
 
     assert found.startswith("error: notify.mail.password_file: ")
     assert problem in found
+
+
+@pytest.mark.parametrize("key", ["password_file", "ca_file"])
+def test_a_folder_is_told_as_one(state, tmp_path, key):
+    """The command that writes a missing secret would write into the folder, under another name."""
+    mail = "smarthost: 'm:25', from: a@b.org, to: [c@d.org]"
+
+    found = problems(parse_settings(f"notify: {{mail: {{{mail}, {key}: {tmp_path}}}}}"), state)
+
+    assert (
+        f"error: notify.mail.{key}: {tmp_path}: Is a directory\n  hint: it is a folder; name the file in it"
+        in found
+    )
 
 
 @pytest.mark.parametrize(

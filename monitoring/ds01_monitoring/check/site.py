@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ds01_monitoring.tree import RenderedTree
 
 PLACEHOLDER = re.compile(
-    r"(?i)<.*>|.*(change[-_ ]?(me|this|it)|placeholder|your[-_ ]?\w*[-_ ]?(password|secret|token|key|here)"
-    r"|password[-_ ]?here|example\.(com|org|net)|\.{3}|x{4,}).*|password|secret|admin|ds01admin|todo"
+    r"(?i)<.*>|.*((change|replace)[-_ ]?(me|this|it)|placeholder|your[-_ ]?\w*[-_ ]?(password|secret|token|key|here)"
+    r"|password[-_ ]?here|example\.(com|org|net)|\.{3}|x{4,}).*|password|secret|admin|ds01admin|todo|fix[-_ ]?me|dummy|\*+"
 )
 WEB_ADDRESS = re.compile(r"https?://([^\s/?#@]+@)?(\[[\da-fA-F:.]+\]|[^\s/?#@:]+)(:\d+)?([/?#]\S*)?")
 NEEDS_ALERTMANAGER = {
@@ -90,10 +90,7 @@ def _secret(key: str, path: Path) -> Iterator[Finding]:
         content = path.read_text(encoding="utf-8").strip()
         mode = path.stat().st_mode
     except (OSError, UnicodeDecodeError) as failure:
-        reason = failure.strerror if isinstance(failure, OSError) else "is not text"
-        yield error(
-            f"{path}: {reason}", place=key, hint=f"write the secret there: install -m 0600 /dev/stdin {path}"
-        )
+        yield _unread(key, path, failure, f"write the secret there: install -m 0600 /dev/stdin {path}")
         return
     if not content:
         yield error(f"{path} is empty", place=key, hint="write the secret into it")
@@ -107,6 +104,13 @@ def _secret(key: str, path: Path) -> Iterator[Finding]:
         yield warning(
             f"{path} can be read by others (mode {mode & 0o777:04o})", place=key, hint=f"chmod 0600 {path}"
         )
+
+
+def _unread(key: str, path: Path, failure: OSError | UnicodeDecodeError, hint: str) -> Finding:
+    reason = failure.strerror if isinstance(failure, OSError) else "is not text"
+    if isinstance(failure, IsADirectoryError):
+        hint = "it is a folder; name the file in it"
+    return error(f"{path}: {reason}", place=key, hint=hint)
 
 
 def _login(notify: Notify) -> Iterator[Finding]:
@@ -123,22 +127,12 @@ def _authority(notify: Notify) -> Iterator[Finding]:
     if notify.mail is None or notify.mail.ca_file is None:
         return
     path = notify.mail.ca_file
+    key, hint = "notify.mail.ca_file", "write the authority's certificate there, as PEM"
     try:
-        problem = (
-            ""
-            if "-----BEGIN CERTIFICATE-----" in path.read_text(encoding="ascii")
-            else "holds no certificate"
-        )
+        if "-----BEGIN CERTIFICATE-----" not in path.read_text(encoding="ascii"):
+            yield error(f"{path}: holds no certificate", place=key, hint=hint)
     except (OSError, UnicodeDecodeError) as failure:
-        problem = (
-            (failure.strerror or str(failure)) if isinstance(failure, OSError) else "holds no certificate"
-        )
-    if problem:
-        yield error(
-            f"{path}: {problem}",
-            place="notify.mail.ca_file",
-            hint="write the authority's certificate there, as PEM",
-        )
+        yield _unread(key, path, failure, hint)
 
 
 def _holidays(notify: Notify, today: dt.date) -> Iterator[Finding]:
