@@ -155,7 +155,7 @@ def ack(app: App, alert: str, gpu: str | None, seconds: int, reason: str) -> Non
         raise UserError(
             "does not fire",
             place=alert + (f" on {gpu}" if gpu else ""),
-            hint="monitoring-manage status shows what fires",
+            hint="what fires is on the Andon board and in monitoring-manage status --watch",
         )
     for labels in firing:
         identifier, _ = silencing.make(server, labels, seconds=seconds, reason=reason)
