@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections import defaultdict
 from typing import TYPE_CHECKING
@@ -308,7 +309,15 @@ def test_a_host_may_be_called_anything(suite: str, tmp_path: Path) -> None:
     content = {
         "rule_files": ["targets.yml", "monitoring.yml"],
         "evaluation_interval": "1m",
-        "tests": [{"input_series": [], "alert_rule_test": alerts}],
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [
+                    {"series": f"up{{job='prometheus',host={json.dumps(name)}}}", "values": "1x20"}
+                ],
+                "alert_rule_test": alerts,
+            }
+        ],
     }
     case.write_text(yaml.safe_dump(content), encoding="utf-8")
     (outcome,) = driver.run_cases([case], tmp_path, {suite: TOOLS[suite]})
